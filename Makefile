@@ -1,0 +1,55 @@
+# make demo       the whole main job at demo size: data, both trainings, export, music (launch/demo.sh)
+# make test       the fast tests; ends with the list of skipped ones and why
+# make test-all   the slow ones too
+# make lint       ruff (rules and layout) and mypy
+#
+# Each makes .venv first, with the newest Python from 3.11 to 3.13 that is found, or with PYTHON=/path/to/python3,
+# and installs there what it needs. make test ARGS="tests/music -k grammar" hands arguments on to pytest.
+
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+ARGS ?=
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)
+
+.PHONY: demo test test-all lint format clean
+
+demo: $(VENV)/installed-train-audio
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash launch/demo.sh
+
+test: $(VENV)/installed-train-dev-audio
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/installed-train-dev-audio
+	$(PYTEST)
+
+lint: $(VENV)/installed-train-dev-audio
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-train-dev-audio
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache
+
+# A stamp names the extras it stands for, so that each target installs no more than it needs and only once.
+$(VENV)/installed-%: setup.py | $(BIN)/python
+	@echo "installing midillm_jax[$(subst -,$(comma),$*)] into $(VENV)"
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --editable ".[$(subst -,$(comma),$*)]"
+	@touch $@
+
+comma := ,
+
+# Python 3.10 and older must not be picked up by the bare name python3, hence the question to each candidate.
+$(BIN)/python:
+	@set -e; for candidate in $(CANDIDATES); do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	    echo "making $(VENV) with $$("$$candidate" --version)"; \
+	    rm -rf $(VENV); "$$candidate" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; exit 0; \
+	  fi; \
+	done; \
+	echo "error: no Python from 3.11 to 3.13 with its venv module found (tried: $(CANDIDATES)); install one and say which: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 2

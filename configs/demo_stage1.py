@@ -1,0 +1,58 @@
+"""Stage 1 at demo size: continued pretraining on music text and stand-alone MIDI.
+
+    python -m midillm_jax.train --config demo_stage1.py
+
+Part of ``make demo`` (launch/demo.sh), which prepares the folders named here. The same schema as stage1.py; only
+the fields differ. 2 CPU cores: about a minute.
+"""
+
+from midillm_jax.config import (
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Source,
+)
+
+MODEL = ModelConfig(
+    text_vocab_size=1024,
+    d_model=128,
+    num_layers=4,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=32,
+    d_ff=384,
+    context_length=512,
+    rope_theta=10_000.0,
+    rms_norm_eps=1e-5,
+    tie_embeddings=True,
+)
+
+
+def get_config() -> Config:
+    return Config(
+        name="demo_stage1",
+        run_dir="demo/runs/stage1",
+        steps=60,
+        model=MODEL,
+        data=DataConfig(
+            tokenizer="demo/tokenizer.model",
+            row_length=512,
+            music_rows=8,
+            text_rows=2,
+            music=(Source("demo/shards/midi"),),
+            text=(Source("demo/shards/text"),),
+            streams=2,
+            caption_dropout=1.0,
+        ),
+        loss=LossConfig(kind="slot"),
+        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=10),
+        checkpoint=CheckpointConfig(every_steps=20),
+        eval=EvalConfig(every_steps=30, batches=2),
+        compute_dtype="float32",
+        remat="none",
+        log_every_steps=5,
+    )

@@ -1,0 +1,59 @@
+"""Stage 2 at demo size: finetuning on caption-MIDI pairs, with infilling.
+
+    python -m midillm_jax.train --config demo_stage2.py
+
+Part of ``make demo`` (launch/demo.sh); begins with the weights of demo_stage1.py. 2 CPU cores: about two minutes.
+"""
+
+from midillm_jax.config import (
+    AnticipationConfig,
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Source,
+)
+
+MODEL = ModelConfig(
+    text_vocab_size=1024,
+    d_model=128,
+    num_layers=4,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=32,
+    d_ff=384,
+    context_length=512,
+    rope_theta=10_000.0,
+    rms_norm_eps=1e-5,
+    tie_embeddings=True,
+)
+
+
+def get_config() -> Config:
+    return Config(
+        name="demo_stage2",
+        run_dir="demo/runs/stage2",
+        init_from="demo/runs/stage1",
+        steps=120,
+        model=MODEL,
+        data=DataConfig(
+            tokenizer="demo/tokenizer.model",
+            row_length=512,
+            music_rows=8,
+            text_rows=0,
+            music=(Source("demo/shards/pairs"),),
+            streams=2,
+            caption_dropout=0.1,
+            anticipation=AnticipationConfig(spans=0.02, random=0.04, instruments=0.04),
+        ),
+        loss=LossConfig(kind="slot"),
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=10),
+        checkpoint=CheckpointConfig(every_steps=20),
+        eval=EvalConfig(every_steps=40, batches=2),
+        compute_dtype="float32",
+        remat="none",
+        log_every_steps=5,
+    )

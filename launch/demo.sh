@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# The whole main job at demo size, with the very commands of the README: a made-up corpus, shards, both training
+# stages, export, music, scores. Run it through `make demo`, which installs first.
+#
+# Started again after an interruption it goes on where it stopped: every command leaves finished work alone.
+#
+#   DEMO_OUT    folder in which demo/ is made (here)
+#   DEMO_SEED   seed of the corpus, the weights and the sampling (0); another seed wants another DEMO_OUT
+#   DEMO_STEPS  "full", or "reduced" for a quick check that everything still fits together
+set -euo pipefail
+
+mkdir -p "${DEMO_OUT:-.}"
+cd "${DEMO_OUT:-.}"
+seed=${DEMO_SEED:-0}
+case "${DEMO_STEPS:-full}" in
+  full) pieces=1600 stage1=() stage2=() scored=(--pieces 64) ;;
+  reduced) pieces=200 stage1=(--steps 6) stage2=(--steps 8) scored=(--pieces 6 --show 2) ;;
+  *) echo "error: DEMO_STEPS is ${DEMO_STEPS}, expected full or reduced" >&2; exit 2 ;;
+esac
+
+step() {
+  printf '\n\033[1m[%3d s] python -m midillm_jax.%s\033[0m\n' "$SECONDS" "$*"
+  python -m "midillm_jax.$1" "${@:2}"
+}
+
+[ -d demo/band ] || step prepare demo --out demo/band --pieces "$pieces" --profile small --seed "$((2 * seed))"
+[ -d demo/band_alone ] || step prepare demo --out demo/band_alone --pieces "$((pieces / 2))" --profile small --seed "$((2 * seed + 1))"
+step prepare tokenizer --input demo/band_alone/text demo/band/captions.jsonl --vocab-size 1024 --out demo/tokenizer.model
+step prepare text --input demo/band_alone/text --tokenizer demo/tokenizer.model --out demo/shards/text
+step prepare midi --input demo/band_alone/midi --out demo/shards/midi
+step prepare pairs --input demo/band --out demo/shards/pairs
+step train --config demo_stage1.py --seed "$seed" "${stage1[@]}"
+step train --config demo_stage2.py --seed "$seed" "${stage2[@]}"
+step export --checkpoint demo/runs/stage2 --out demo/model
+step generate --model demo/model --prompt "A calm waltz in C major for flute, piano and electric bass, without drums." \
+  --seed "$seed" --out demo/music
+step evaluate --model demo/model --data demo/shards/pairs --runs demo/runs/stage1 demo/runs/stage2 \
+  --seed "$seed" --out demo "${scored[@]}"
+printf '\ndone in %d s; open demo/index.html\n' "$SECONDS"

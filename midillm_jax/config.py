@@ -1,0 +1,314 @@
+"""Every knob of a training run, once.
+
+A config file is Python whose ``get_config()`` returns a :class:`Config`; fields are overridden on the command
+line (``--optimizer.learning-rate 3e-4``). No room below this one holds a default of its own. The resolved
+config is saved as JSON beside every checkpoint and export, and :func:`from_json` reads it back exactly.
+"""
+
+import dataclasses
+import difflib
+import json
+import re
+import runpy
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from midillm_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3's stretching of rotary frequencies (``rope_type: llama3`` of Hugging Face)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context_length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the decoder. Einsum letters in brackets are those of model/llama.py."""
+
+    text_vocab_size: int
+    """Rows of the text vocabulary; must equal the tokenizer's size."""
+    d_model: int
+    """Width of the residual stream [D]."""
+    num_layers: int
+    num_heads: int
+    """Query heads [N]."""
+    num_kv_heads: int
+    """Key and value heads [K]; divides num_heads."""
+    head_dim: int
+    """Width of one head [H]; even."""
+    d_ff: int
+    """Width of the gated feed-forward layer [F]."""
+    context_length: int
+    """Longest sequence the model is meant for (``max_position_embeddings``)."""
+    rope_theta: float
+    rms_norm_eps: float
+    tie_embeddings: bool
+    """Whether the output head is the embedding table itself."""
+    rope_scaling: RopeScaling | None = None
+    music_vocab_size: int = 55_030
+    """Rows the table grows by: the AMT vocabulary."""
+    vocab_multiple: int = 128
+    """The table is padded with unused rows to a multiple of this, for TPU tiles and sharding."""
+    init_std: float = 0.02
+    """Standard deviation of freshly initialised weights."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Text and music rows, without padding rows."""
+        return self.text_vocab_size + self.music_vocab_size
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the table in memory [V]."""
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each named mesh axis; one of them may be -1, which takes all the devices left over."""
+
+    data: int = 1
+    """Batch rows are split, weights are copied."""
+    fsdp: int = -1
+    """Batch rows and weights are split."""
+    tensor: int = 1
+    """Heads, feed-forward width and vocabulary are split."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A folder of shards and its share of the rows of its kind."""
+
+    path: str
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class AnticipationConfig:
+    """Which notes become controls, as shares of the windows drawn (AMT section 3; the rest stay plain).
+
+    The reference's proportions are .1 / .4 / .4 with a tenth left plain.
+    """
+
+    spans: float = 0.0
+    """Share of windows in which 5-second spans become controls."""
+    random: float = 0.0
+    """Share of windows in which single notes become controls, each at a rate drawn from .1 to .9."""
+    instruments: float = 0.0
+    """Share of windows in which whole instruments become controls."""
+    span_rate: float = 0.05
+    """Spans begun a second."""
+    span_seconds: float = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What is read and how a batch is laid out (formats: data/shards.py, text/prompt.py)."""
+
+    tokenizer: str
+    """A sentencepiece .model, a Hugging Face tokenizer.json, or a folder that holds one."""
+    row_length: int
+    """Tokens a row [T]."""
+    music_rows: int
+    """Rows of music in the global batch; a prompt counts as music."""
+    text_rows: int
+    """Rows of text in the global batch; shares of rows are shares of tokens."""
+    music: tuple[Source, ...] = ()
+    """Folders made by ``prepare midi`` or ``prepare pairs``."""
+    text: tuple[Source, ...] = ()
+    """Folders made by ``prepare text``."""
+    streams: int = 64
+    """Logical streams, each with its own order and state; a multiple of the number of hosts."""
+    caption_dropout: float = 0.0
+    """Share of captioned pieces that are shown without their caption; 1 trains on music alone."""
+    anticipation: AnticipationConfig = AnticipationConfig()
+    transpose: int = 0
+    """Largest shift in semitones drawn for pitched notes, up or down; 0 for none."""
+    window_start: Literal["random", "piece"] = "random"
+    """Where a window of a long piece begins: at a drawn note, or always at the piece's start."""
+    compat_flag: bool = False
+    """Always put AUTOREGRESS in front, as the published checkpoint's prompts do."""
+    prefetch: int = 4
+    """Batches made ahead of the step, by a thread."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Next-token cross-entropy."""
+
+    kind: Literal["full", "slot"] = "full"
+    """``full`` normalises over every row of the table; ``slot`` over the rows that a music token's slot can hold."""
+    z_loss: float = 0.0
+    """Weight of the squared log-normaliser."""
+    chunk_tokens: int = 2048
+    """Tokens whose logits exist at one time on one device."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay."""
+
+    learning_rate: float
+    """At the peak, reached after warmup_steps."""
+    warmup_steps: int
+    final_learning_rate_share: float = 0.1
+    """The last step's learning rate as a share of the peak."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+    """Applied to matrices, not to norm scales or embedding rows."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this global norm."""
+    accumulation_steps: int = 1
+    """Parts a batch is cut into; the gradient is that of the whole batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When the run is saved, and what is kept."""
+
+    every_steps: int
+    every_minutes: float = 10.0
+    keep: int = 2
+    """Newest checkpoints kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Loss on held-out shards."""
+
+    every_steps: int
+    batches: int
+    """Batches of the held-out data an evaluation reads, the same ones every time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One training run."""
+
+    name: str
+    """Names the run folder, ``runs/<name>`` unless run_dir says otherwise."""
+    steps: int
+    model: ModelConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    checkpoint: CheckpointConfig
+    eval: EvalConfig
+    loss: LossConfig = LossConfig()
+    mesh: MeshConfig = MeshConfig()
+    run_dir: str = ""
+    """Where checkpoints and logs go; empty for ``runs/<name>``."""
+    init_from: str = ""
+    """Run folder or Hugging Face folder whose weights a fresh run starts from; a text-only model is grown."""
+    music_init: Literal["normal", "mean"] = "normal"
+    """How music rows begin when a text-only table grows (model/embedding.py)."""
+    seed: int = 0
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
+    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    remat: Literal["none", "dots", "full"] = "full"
+    """What the backward pass recomputes in each layer: nothing, all but matrix products, everything."""
+    log_every_steps: int = 10
+
+    @property
+    def folder(self) -> str:
+        """The run folder."""
+        return self.run_dir or f"runs/{self.name}"
+
+
+def to_json(config: Config) -> str:
+    """Every field of a config, indented, as saved beside checkpoints and exports."""
+    return json.dumps(dataclasses.asdict(config), indent=1)
+
+
+def from_json(text: str, where: str) -> Config:
+    """The config that :func:`to_json` wrote.
+
+    Raises:
+        UserError: a field is unknown or missing; ``where`` names the file in the message.
+    """
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error}); expected the config that a run saves.") from None
+    return _build(Config, fields, where)
+
+
+def _build(kind: Any, fields: Any, where: str) -> Any:
+    """Turns plain JSON values into the dataclass ``kind``, following its annotations."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        names = {field.name: field for field in dataclasses.fields(kind)}
+        if not isinstance(fields, dict):
+            raise UserError(f"{where}: found {fields!r}, expected the fields of {kind.__name__}.")
+        for name in fields:
+            if name not in names:
+                raise UserError(f"{where}: unknown field {name!r}{_did_you_mean(name, names)}")
+        for name, field in names.items():
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            if required and name not in fields:
+                raise UserError(f"{where}: field {name!r} of {kind.__name__} is missing.")
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _build(hints[name], value, f"{where}: {name}") for name, value in fields.items()})
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return tuple(_build(arguments[0], value, where) for value in fields)
+    if types.NoneType in arguments:
+        inner = next(argument for argument in arguments if argument is not types.NoneType)
+        return None if fields is None else _build(inner, fields, where)
+    return fields
+
+
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(sorted(names))}."
+
+
+def find(name: str) -> Path:
+    """The file that ``--config NAME`` means: in the current folder, else among the configs of this package.
+
+    Raises:
+        UserError: in neither place; both are named.
+    """
+    here = Path(name)
+    # A clone keeps configs/ beside the package; a wheel carries it as midillm_jax/configs.
+    package = Path(__file__).parent
+    shipped = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    for path in (here, shipped / name):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"--config {name}: no such file in {here.absolute().parent} nor in {shipped}; "
+        f"the configs there are {', '.join(sorted(path.name for path in shipped.glob('[!_]*.py')))}."
+    )
+
+
+def load(name: str) -> Config:
+    """Runs a config file's ``get_config()``.
+
+    Raises:
+        UserError: no such file, no ``get_config``, an unknown field, or something else than a Config.
+    """
+    path = find(name)
+    try:
+        get_config = runpy.run_path(str(path)).get("get_config")
+        if get_config is None:
+            raise UserError(f"{path}: has no get_config(); expected a function that returns a Config.")
+        config = get_config()
+    except TypeError as error:
+        unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None:
+            raise
+        kind, field = unknown.groups()
+        names = [each.name for each in dataclasses.fields(globals()[kind])] if kind in globals() else []
+        raise UserError(f"{path}: {kind} has no field {field!r}{_did_you_mean(field, names)}") from None
+    if not isinstance(config, Config):
+        raise UserError(f"{path}: get_config() returned {type(config).__name__}, expected a midillm_jax.config.Config.")
+    return config

@@ -1,0 +1,1 @@
+"""Files become shards, shards become batches; no jax import in this room."""

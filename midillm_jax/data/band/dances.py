@@ -1,0 +1,238 @@
+"""The band's dances and marches (how to read the tables: styles.py)."""
+
+from midillm_jax.data.band.styles import Groove, Style
+
+_MAJOR_POP = {"A": ("I", "vi", "IV", "V"), "B": ("IV", "V", "iii", "vi")}
+_V = {"major": "V", "minor": "V"}
+_V7 = {"major": "V7", "minor": "V7"}
+
+DANCES: tuple[Style, ...] = (
+    Style(
+        name="bossa nova",
+        nouns=("bossa nova", "bossa nova piece", "bossa nova tune"),
+        meter=(4, 4),
+        tempi=(108, 144),
+        small_tempi=(120, 150),
+        modes=("major", "minor"),
+        progressions={
+            "major": {"A": ("Imaj7", "vi7", "ii7", "V7"), "B": ("ii7", "V7", "iii7", "vi7")},
+            "minor": {"A": ("i7", "iv7", "iim7b5", "V7"), "B": ("iv7", "VII7", "IIImaj7", "V7")},
+        },
+        form="AABA",
+        cadences=_V7,
+        grooves=(
+            Groove(
+                {
+                    "kick": "X.....x.X.....x.",
+                    "rim": "x.....x.....x...",
+                    "closed hat": "o.o.o.o.o.o.o.o.",
+                },
+                "1-----5-5-----1-",
+                "X-..X-..X-..X-X-",
+                ("x-----x-----x---", "..x---x-x---x---", "x-x---x-----....", "x---x-----x-x---"),
+            ),
+            Groove(
+                {"kick": "X.....x.X.....x.", "rim": "..x...x...x.x...", "shaker": "o.x.o.x.o.x.o.x."},
+                "1-----5-5-----a-",
+                "..X-..X-X---..X-",
+                ("x---x-x---x-----", "..x-x-x---x---x-", "x-----------....", "x---x---x-x-x---"),
+            ),
+        ),
+        small_groove=Groove(
+            {"kick": "X.....x.X.....x.", "rim": "....x.......x..."},
+            "1-----5-5-----1-",
+            "X-----X---------",
+            ("x-----x-----x---", "x---x-----x-----"),
+        ),
+        melody_programs=(73, 66, 24, 11),
+        chord_programs=(24, 26, 0),
+        bass_programs=(32, 35),
+        voices=4,
+    ),
+    Style(
+        name="waltz",
+        nouns=("waltz", "waltz tune", "waltz piece"),
+        meter=(3, 4),
+        tempi=(90, 180),
+        small_tempi=(100, 120, 150),
+        modes=("major", "minor"),
+        progressions={
+            "major": {"A": ("I", "I", "IV", "V"), "B": ("vi", "ii", "V", "I")},
+            "minor": {"A": ("i", "i", "iv", "V"), "B": ("VI", "iv", "V", "i")},
+        },
+        form="AABB",
+        cadences=_V7,
+        grooves=(
+            Groove(
+                {"kick": "X...........", "snare": "....x...x...", "closed hat": "x...x...x..."},
+                "1---........",
+                "....X---X---",
+                ("x---x---x---", "x-------x---", "x-----x-x---", "x-----------", "x-x-x---x---"),
+            ),
+            Groove(
+                {"kick": "X...........", "ride": "x...x...x...", "pedal hat": "....x...x..."},
+                "1-------5---",
+                "....X-..X-..",
+                ("x-------x-x-", "x---x---x---", "x-----------", "x-x-x-x-x---"),
+            ),
+        ),
+        small_groove=Groove(
+            {"kick": "X...........", "snare": "....x...x..."},
+            "1-----------",
+            "....X---X---",
+            ("x-------x---", "x---x---x---"),
+        ),
+        melody_programs=(40, 73, 71, 21),
+        chord_programs=(0, 21, 48),
+        bass_programs=(32, 43),
+    ),
+    Style(
+        name="march",
+        nouns=("march", "marching tune", "parade march"),
+        meter=(4, 4),
+        tempi=(96, 126),
+        small_tempi=(100, 120),
+        modes=("major",),
+        progressions={"major": {"A": ("I", "IV", "V", "I"), "B": ("V", "I", "ii V", "I")}},
+        form="AABB",
+        cadences=_V7,
+        grooves=(
+            Groove(
+                {"kick": "X.......X.......", "snare": "x...x.xxx...x.xx"},
+                "1---5---1---5---",
+                "....X-......X-..",
+                ("x---x---x-x-x---", "x-----x-x---x---", "x---x---x-------", "x-x-x-x-x---x---"),
+            ),
+            Groove(
+                {"kick": "X.......X.......", "snare": "....x.......x.x.", "pedal hat": "....x.......x..."},
+                "1-..5-..1-..5-..",
+                "..X-..X-..X-..X-",
+                ("x-----x-x-----x-", "x---x-x-x---x---", "x---x---x-------", "x-x-x---x-x-x---"),
+            ),
+        ),
+        small_groove=Groove(
+            {"kick": "X.......X.......", "snare": "....x.x.....x.x."},
+            "1---5---1---5---",
+            "....X-......X-..",
+            ("x---x---x-x-x---", "x-----x-x-------"),
+        ),
+        melody_programs=(56, 72, 73),
+        chord_programs=(61, 60, 57),
+        bass_programs=(58,),
+        staccato=0.9,
+    ),
+    Style(
+        name="folk",
+        nouns=("folk jig", "folk dance", "folk tune"),
+        meter=(6, 8),
+        tempi=(126, 180),
+        small_tempi=(120, 150),
+        modes=("major", "minor"),
+        progressions={
+            "major": {"A": ("I", "IV", "I", "V"), "B": ("vi", "IV", "I", "V")},
+            "minor": {"A": ("i", "VII", "i", "v"), "B": ("III", "VII", "i", "v")},
+        },
+        form="AABB",
+        cadences={"major": "V", "minor": "V"},
+        grooves=(
+            Groove(
+                {"kick": "X.....x.....", "tambourine": "x...x.x...x."},
+                "1-----5-----",
+                "X---o-X---o-",
+                ("x-x-x-x-x-x-", "x---x-x---x-", "x-x-x-x---x-", "x---x-x-----", "x-x-x-x-----"),
+            ),
+            Groove(
+                {"kick": "X...........", "snare": "......x...o.", "shaker": "x.o.o.x.o.o."},
+                "1---1-5---5-",
+                "0-1-2-0-1-2-",
+                ("x---x-x-x-x-", "x-x-x-x-----", "x---x-x---x-", "x-----x---x-"),
+            ),
+        ),
+        small_groove=Groove(
+            {"kick": "X...........", "tambourine": "......x...x."},
+            "1-----5-----",
+            "X-----------",
+            ("x---x-x-----", "x---x-x---x-"),
+        ),
+        melody_programs=(110, 73, 78, 105),
+        chord_programs=(25, 21, 46),
+        bass_programs=(32, 43),
+    ),
+    Style(
+        name="techno",
+        nouns=("techno track", "techno piece", "electronic techno track"),
+        meter=(4, 4),
+        tempi=(124, 150),
+        small_tempi=(120, 150),
+        modes=("minor",),
+        progressions={"minor": {"A": ("i", "i", "VI", "VII"), "B": ("iv", "VI", "i", "VII")}},
+        form="AABB",
+        cadences={"minor": "VII"},
+        grooves=(
+            Groove(
+                {
+                    "kick": "X...X...X...X...",
+                    "clap": "....x.......x...",
+                    "open hat": "..x...x...x...x.",
+                },
+                "..1-..1-..1-..1-",
+                "X--X--X-X--X--X-",
+                ("x--x--x-x--x--x-", "x-x-x-x-x-x-x-x-", "x-----x-----x---", "x--x--x---------"),
+            ),
+            Groove(
+                {"kick": "X...X...X...X...", "closed hat": "x.xxx.xxx.xxx.xx", "clap": "....x.......x..x"},
+                "1-1-8-1-1-1-8-1-",
+                "0-2-1-2-0-2-1-2-",
+                ("x-----------x---", "x---x--x--x-x---", "x-x-..x-x-..x-x-"),
+            ),
+        ),
+        small_groove=Groove(
+            {"kick": "X...X...X...X...", "open hat": "......x.......x."},
+            "..1-......1-....",
+            "X-----X---------",
+            ("x-----x-----x---", "x-------x-------"),
+        ),
+        melody_programs=(81, 80),
+        chord_programs=(89, 81, 88),
+        bass_programs=(38, 39),
+        staccato=0.9,
+    ),
+    Style(
+        name="disco",
+        nouns=("disco track", "disco song", "disco piece"),
+        meter=(4, 4),
+        tempi=(108, 132),
+        small_tempi=(100, 120),
+        modes=("minor", "major"),
+        progressions={"major": _MAJOR_POP, "minor": {"A": ("i", "iv", "VII", "III"), "B": ("VI", "iv", "i", "V")}},
+        form="AABA",
+        cadences=_V,
+        grooves=(
+            Groove(
+                {
+                    "kick": "X...X...X...X...",
+                    "snare": "....X.......X...",
+                    "open hat": "..x...x...x...x.",
+                },
+                "1-8-1-8-1-8-1-8-",
+                "..X-..X-..X-X-..",
+                ("x---x-x-x---x---", "x-x-x---x-x-x---", "x-----x-x-------", "....x-x-x-x-x-x-"),
+            ),
+            Groove(
+                {"kick": "X...X...X...X...", "clap": "....x.......x...", "closed hat": "x.xxx.xxx.xxx.xx"},
+                "1-8-1-8-5-8-5-8-",
+                "X-----X-....X---",
+                ("x-x-x-x-x-------", "x---x---x-x-x---", "x---..x-x---..x-"),
+            ),
+        ),
+        small_groove=Groove(
+            {"kick": "X...X...X...X...", "snare": "....X.......X..."},
+            "1-..8-..1-..8-..",
+            "....X-......X-..",
+            ("x---x---x-------", "x-------x---x---"),
+        ),
+        melody_programs=(48, 61, 56, 73),
+        chord_programs=(27, 4, 50),
+        bass_programs=(33, 36),
+    ),
+)

@@ -1,0 +1,133 @@
+"""What happens to one record: bytes in, a packed shard record or a reason out.
+
+Pure functions of the record, so that any runner may call them anywhere and in any order (data/build.py).
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from midillm_jax.data.records import Piece, TextRecord, pack_piece, pack_text
+from midillm_jax.data.sources import Record, decode_text
+from midillm_jax.music.midi import MidiError, NoteTable, read_midi
+from midillm_jax.music.vocab import TICKS_PER_SECOND
+from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Filters:
+    """Which pieces are left out. The paper's recipe: 100 notes, 10 s, 3,600 s, 16 programs; nothing by default."""
+
+    min_notes: int = 0
+    """Fewest notes of a piece."""
+    min_seconds: float = 0.0
+    """Earliest last onset of a piece."""
+    max_seconds: float | None = None
+    """Latest last onset of a piece."""
+    max_programs: int | None = None
+    """Most instruments of a piece; drums count as one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one record."""
+
+    digest: str
+    """SHA-256 (hex) of the record's bytes, or of the reason why they could not be read."""
+    packed: bytes | None = None
+    """The shard record; None when the input was rejected."""
+    length: int = 0
+    """Notes or tokens."""
+    reason: str = ""
+    """Why it was rejected."""
+
+
+Job = Callable[[Record], Outcome]
+"""Can be pickled, as a dataclass with ``__call__`` can."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MidiJob:
+    """MIDI bytes to a packed piece."""
+
+    filters: Filters
+    compiled: bool
+    """Whether to compile the reader first (half a second), which pays from a few hundred files on."""
+
+    def __call__(self, record: Record) -> Outcome:
+        try:
+            data = record.read()
+        except OSError as error:
+            return unreadable(error)
+        digest = content_digest(data)
+        try:
+            notes = read_midi(data, compiled=self.compiled)
+        except MidiError as error:
+            return Outcome(digest, reason=str(error))
+        if reason := filtered_out(notes, self.filters):
+            return Outcome(digest, reason=reason)
+        piece = Piece(notes, record.captions, record.source, piece_id(digest), record.name)
+        return Outcome(digest, pack_piece(piece), len(notes))
+
+
+@dataclasses.dataclass(frozen=True)
+class TextJob:
+    """A document's bytes to packed token ids."""
+
+    tokenizer: str
+    """Path of the tokenizer; every process loads its own."""
+
+    def __call__(self, record: Record) -> Outcome:
+        try:
+            data = record.read()
+        except OSError as error:
+            return unreadable(error)
+        digest = content_digest(data)
+        try:
+            text = decode_text(data)
+        except ValueError as error:
+            return Outcome(digest, reason=str(error))
+        ids = cached_tokenizer(self.tokenizer).encode(text)
+        if not ids:
+            return Outcome(digest, reason="the tokenizer finds nothing in it")
+        return Outcome(digest, pack_text(TextRecord(np.asarray(ids, np.int32), record.source, record.name)), len(ids))
+
+
+def content_digest(data: bytes) -> str:
+    """SHA-256 (hex) of a record's bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def piece_id(digest: str) -> str:
+    """A piece's id: the beginning of its content's digest, so that equal files have equal ids wherever they lie."""
+    return digest[:16]
+
+
+def filtered_out(notes: NoteTable, filters: Filters) -> str:
+    """Why a piece is left out; empty when it is kept."""
+    count, seconds = len(notes), int(notes.onsets[-1]) / TICKS_PER_SECOND
+    programs = len(notes.programs())
+    if count < filters.min_notes:
+        return f"has {count} notes, fewer than the filter's {filters.min_notes}"
+    if seconds < filters.min_seconds:
+        return f"ends after {seconds:.1f} s, before the filter's {filters.min_seconds:g} s"
+    if filters.max_seconds is not None and seconds > filters.max_seconds:
+        return f"ends after {seconds:.1f} s, beyond the filter's {filters.max_seconds:g} s"
+    if filters.max_programs is not None and programs > filters.max_programs:
+        return f"has {programs} instruments, more than the filter's {filters.max_programs}"
+    return ""
+
+
+@functools.cache
+def cached_tokenizer(path: str) -> Tokenizer:
+    """A process loads a tokenizer once, not once a document."""
+    return load_tokenizer(path)
+
+
+def unreadable(error: OSError) -> Outcome:
+    """The outcome of a file that the system will not give."""
+    reason = f"cannot be read: {error.strerror}"
+    return Outcome(content_digest(reason.encode()), reason=reason)

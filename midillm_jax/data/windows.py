@@ -1,0 +1,331 @@
+"""From one record to a stretch of a row: which notes, which become controls, which caption, which tokens.
+
+Everything is drawn here, when a record is read, from a generator seeded for that one visit, so a record is stored once
+and seen differently each time. A stretch longer than the room that is left in a row can be cut there; what remains
+becomes a stretch of its own, as if its first note had been drawn.
+"""
+
+import dataclasses
+from typing import Protocol, Self
+
+import numpy as np
+
+from midillm_jax.config import DataConfig
+from midillm_jax.data.shards import SplitReader, unpack_piece, unpack_text
+from midillm_jax.errors import UserError
+from midillm_jax.music import anticipation
+from midillm_jax.music.amt import encode_notes
+from midillm_jax.music.vocab import (
+    ANTICIPATION_TICKS,
+    CONTROL_OFFSET,
+    DRUM_PROGRAM,
+    MAX_GAP_TICKS,
+    MAX_ONSET_TICKS,
+    NOTE_OFFSET,
+    PITCHES,
+    REST,
+)
+from midillm_jax.text.prompt import Segment, lead, music_segment, prompt_ids, text_segment
+from midillm_jax.text.tokenizer import Tokenizer
+
+LEAST_TRIPLES = 16
+"""Music is not cut into stretches shorter than this."""
+LEAST_TEXT_TOKENS = 16
+"""Nor is text."""
+RECORD_BITS = 40
+"""A record id holds the number of the record in its split in its low bits, the number of the folder above them."""
+
+
+class Stretch(Protocol):
+    """What is placed in a row as one segment, or cut in two."""
+
+    @property
+    def lead(self) -> int:
+        """Padding tokens in front, so that onsets sit at row indices = 0 mod 3 if the padding begins at one."""
+
+    @property
+    def size(self) -> int:
+        """Tokens in the row when placed whole, the padding in front included."""
+
+    @property
+    def offset(self) -> int:
+        """How far into its example this stretch begins: notes or tokens."""
+
+    @property
+    def record_id(self) -> int:
+        """Folder and record that it came from."""
+
+    def segment(self) -> Segment:
+        """The whole of it."""
+
+    def cut(self, space: int) -> tuple[Segment, Self] | None:
+        """A segment that fits in ``space`` tokens, padding in front included, and the rest; None if too short."""
+
+    def after(self, offset: int) -> Self:
+        """What :meth:`cut` left, given its offset."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MusicLayout:
+    """What all music of a run has in common."""
+
+    text_vocab_size: int
+    compat_flag: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class MusicStretch:
+    """Notes of one piece with the prompt in front."""
+
+    record_id: int
+    offset: int
+    prompt: list[int]
+    events: np.ndarray
+    """int32 [3n] notes to be predicted, onsets from any point."""
+    controls: np.ndarray
+    """int32 [3m] anticipated notes, as control ids, onsets from the same point."""
+    written: np.ndarray
+    """int32 [3t] what stands in the row: events, rests and controls, onsets from where the stretch begins."""
+    ends: bool
+    """Whether the piece ends with these events."""
+    layout: MusicLayout
+
+    @property
+    def lead(self) -> int:
+        return lead(len(self.prompt) + 1)
+
+    @property
+    def size(self) -> int:
+        return self.lead + len(self.prompt) + 1 + len(self.written) + 3 * self.ends
+
+    def segment(self) -> Segment:
+        return self._segment(self.written, self.ends)
+
+    def cut(self, space: int) -> tuple[Segment, "MusicStretch"] | None:
+        room = (space - self.lead - len(self.prompt) - 1) // 3
+        count = min(room, len(self.written) // 3 - LEAST_TRIPLES)
+        if count < LEAST_TRIPLES:
+            return None
+        kept = self.written[: 3 * count]
+        events = _count_events(kept)
+        if events in (0, len(self.events) // 3):
+            return None
+        return self._segment(kept, False), self.after(self.offset + events)
+
+    def after(self, offset: int) -> "MusicStretch":
+        events = self.events[3 * (offset - self.offset) :]
+        behind = anticipation.onsets(self.controls) >= events[0]
+        controls = self.controls.reshape(-1, 3)[behind].reshape(-1)
+        written = _weave(events, controls, int(events[0]))
+        return dataclasses.replace(self, offset=offset, events=events, controls=controls, written=written)
+
+    def _segment(self, written: np.ndarray, closed: bool) -> Segment:
+        anticipated = not self.layout.compat_flag and bool((written[2::3] >= CONTROL_OFFSET).any())
+        return music_segment(
+            self.prompt, written, text_vocab_size=self.layout.text_vocab_size, closed=closed, anticipated=anticipated
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TextStretch:
+    """Tokens of one document; every stretch opens with begin-of-text, only the last closes with end-of-text."""
+
+    record_id: int
+    offset: int
+    ids: np.ndarray
+    """int32 [n]"""
+    tokenizer: Tokenizer
+
+    @property
+    def lead(self) -> int:
+        return 0
+
+    @property
+    def size(self) -> int:
+        return len(self.ids) + 2
+
+    def segment(self) -> Segment:
+        return text_segment(self.ids, self.tokenizer)
+
+    def cut(self, space: int) -> tuple[Segment, "TextStretch"] | None:
+        count = min(space - 1, len(self.ids) - LEAST_TEXT_TOKENS)
+        if count < LEAST_TEXT_TOKENS:
+            return None
+        whole = text_segment(self.ids[:count], self.tokenizer)
+        open_ended = Segment(whole.tokens[:-1], whole.loss_weights[:-1], whole.slot[:-1])
+        return open_ended, self.after(self.offset + count)
+
+    def after(self, offset: int) -> "TextStretch":
+        return dataclasses.replace(self, offset=offset, ids=self.ids[offset - self.offset :])
+
+
+class MusicExamples:
+    """Draws one window of a piece: ``examples(record, rng)`` -> :class:`MusicStretch`.
+
+    Augmentation (caption dropout, transposition, anticipation) is for training; held-out music is shown as it is, with
+    its caption unless the run trains without captions.
+    """
+
+    def __init__(
+        self,
+        reader: SplitReader,
+        folder: int,
+        data: DataConfig,
+        tokenizer: Tokenizer,
+        *,
+        text_vocab_size: int,
+        augment: bool,
+    ) -> None:
+        self._reader = reader
+        self._folder = folder
+        self._data = data
+        self._tokenizer = tokenizer
+        self._augment = augment
+        self._layout = MusicLayout(text_vocab_size, data.compat_flag)
+
+    def visits(self) -> np.ndarray:
+        """int64 [records]: windows of each piece in one pass, so that long pieces count by their length."""
+        if self._data.window_start == "piece":
+            return np.ones(len(self._reader), np.int64)
+        return -(-self._reader.lengths.astype(np.int64) // (self._data.row_length // 3))
+
+    def __call__(self, record: int, rng: np.random.Generator) -> MusicStretch:
+        piece = unpack_piece(self._reader[record])
+        prompt = prompt_ids(self._tokenizer, self._caption(piece.captions, rng))
+        given = lead(len(prompt) + 1) + len(prompt) + 1
+        room = (self._data.row_length - given) // 3
+        if room < LEAST_TRIPLES:
+            raise UserError(
+                f"{self._reader.folder}: the caption of {self._reader.name} record {record} ({piece.name}) takes "
+                f"{given} tokens of a row of {self._data.row_length}, which leaves no room for music: "
+                "shorten it or raise data.row_length"
+            )
+        start, stop, base = _window(piece.notes.onsets, room, self._data.window_start == "random", rng)
+        notes = encode_notes(piece.notes)[3 * start : 3 * stop]
+        events, controls = notes, notes[:0]
+        if self._augment:
+            notes = _transpose(notes, self._data.transpose, rng)
+            events, controls = self._anticipate(notes, rng)
+        written = _weave(events, controls, base)
+        # Gaps that controls left are filled with rests, so that less music may fit; none at all is no example.
+        if _count_events(written[: 3 * room]) == 0:
+            events, controls = notes, notes[:0]
+            written = _weave(events, controls, base)
+        return MusicStretch(
+            record_id=record_id(self._folder, record),
+            offset=0,
+            prompt=prompt,
+            events=events[: 3 * _count_events(written[: 3 * room])],
+            controls=controls,
+            written=written[: 3 * room],
+            ends=stop == len(piece.notes) and len(written) // 3 < room,
+            layout=self._layout,
+        )
+
+    def _caption(self, captions: tuple[str, ...], rng: np.random.Generator) -> str | None:
+        dropout = self._data.caption_dropout if self._augment or self._data.caption_dropout == 1 else 0.0
+        shown = rng.random() >= dropout
+        if not captions or not shown:
+            return None
+        return captions[int(rng.integers(len(captions)))]
+
+    def _anticipate(self, notes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        shares = self._data.anticipation
+        drawn = rng.random()
+        if drawn < shares.spans:
+            return anticipation.split_spans(notes, rng, shares.span_rate)
+        if drawn < shares.spans + shares.random:
+            return anticipation.split_random(notes, rng)
+        if drawn < shares.spans + shares.random + shares.instruments:
+            playing = anticipation.programs(notes)
+            if len(playing) > 1:
+                chosen = rng.choice(playing, 1 + rng.integers(len(playing) - 1), replace=False)
+                return anticipation.split_instruments(notes, chosen)
+        return notes, notes[:0]
+
+
+class TextExamples:
+    """Reads one document: ``examples(record, rng)`` -> :class:`TextStretch`."""
+
+    def __init__(self, reader: SplitReader, folder: int, tokenizer: Tokenizer) -> None:
+        self._reader = reader
+        self._folder = folder
+        self._tokenizer = tokenizer
+
+    def visits(self) -> np.ndarray:
+        """int64 [records]: once each, since every token of a document is read."""
+        return np.ones(len(self._reader), np.int64)
+
+    def __call__(self, record: int, rng: np.random.Generator) -> TextStretch:
+        text = unpack_text(self._reader[record])
+        return TextStretch(record_id(self._folder, record), 0, text.ids, self._tokenizer)
+
+
+def record_id(folder: int, record: int) -> int:
+    """One number for a record: ``folder`` counts data.music and then data.text, ``record`` counts within the split."""
+    return folder << RECORD_BITS | record
+
+
+def split_record_id(number: int) -> tuple[int, int]:
+    """Folder and record of a record id."""
+    return number >> RECORD_BITS, number & ((1 << RECORD_BITS) - 1)
+
+
+def _window(onsets: np.ndarray, room: int, random: bool, rng: np.random.Generator) -> tuple[int, int, int]:
+    """First note, one past the last note, and the tick that counts as 0 of a window of at most ``room`` triples.
+
+    A piece that fits is taken whole. Of a longer one the first note is drawn as if windows could hang over both ends,
+    and those that would are moved inwards. So inner notes are seen equally often, the others at least as often, and
+    the opening and the end, which a plain draw would hardly ever show, in as many windows as any part of their length.
+    """
+    count = len(onsets)
+    rests = np.maximum(np.diff(onsets) - 1, 0) // MAX_GAP_TICKS
+    before = np.arange(count)  # triples written between the piece's first note and each note
+    before[1:] += np.cumsum(rests)
+    closing = 1
+    fits_room = int(np.searchsorted(before, before[-1] + 1 + closing - room))
+    fits_time = int(np.searchsorted(onsets, onsets[-1] - MAX_ONSET_TICKS, side="right"))
+    last_start = max(fits_room, fits_time)
+    start = 0
+    if random and last_start > 0:
+        notes = count - last_start
+        start = min(max(int(rng.integers(1 - notes, count)), 0), last_start)
+    # A long silence in front is an accident of the file, and no control could be written across it.
+    base = 0 if start == 0 and onsets[0] <= ANTICIPATION_TICKS else int(onsets[start])
+    stop = min(int(np.searchsorted(before, before[start] + room)), int(np.searchsorted(onsets, base + MAX_ONSET_TICKS)))
+    return start, stop, base
+
+
+def _transpose(notes: np.ndarray, largest: int, rng: np.random.Generator) -> np.ndarray:
+    """Shifts all pitched notes by one number of semitones, drums by none, and no note out of 0..127."""
+    if largest == 0:
+        return notes
+    shift = int(rng.integers(-largest, largest + 1))
+    program, pitch = np.divmod(notes[2::3] - NOTE_OFFSET, PITCHES)
+    pitched = program != DRUM_PROGRAM
+    if not pitched.any():
+        return notes
+    shift = min(max(shift, -int(pitch[pitched].min())), PITCHES - 1 - int(pitch[pitched].max()))
+    shifted = notes.copy()
+    shifted[2::3] += np.int32(shift) * pitched
+    return shifted
+
+
+def _weave(events: np.ndarray, controls: np.ndarray, base: int) -> np.ndarray:
+    """What a row holds, flat: onsets counted from ``base``, rests in the gaps, controls ahead of their time."""
+    events = anticipation.translate(events, -base)
+    controls = anticipation.translate(controls, -base)
+    due = anticipation.onsets(controls)
+    ends = [int(events[-3])] if len(events) else []
+    padded = anticipation.pad(events, max([*ends, *due[-1:].tolist()]))
+    if not len(due) or due[0] > ANTICIPATION_TICKS:
+        # Nothing is heard before the first event, and a REST may not open a piece.
+        padded = padded[3 * int(np.argmax(padded[2::3] != REST)) :]
+    if not len(due):
+        return padded
+    woven, _ = anticipation.anticipate(padded, controls)
+    return woven
+
+
+def _count_events(written: np.ndarray) -> int:
+    return int(np.count_nonzero(written[2::3] < REST))

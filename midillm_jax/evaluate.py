@@ -1,0 +1,109 @@
+"""``python -m midillm_jax.evaluate --model DIR --data DIR --out DIR``: how well a model does, as a page and numbers."""
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from midillm_jax import commands
+from midillm_jax.evaluation import protocol
+from midillm_jax.evaluation.generation import Sampling
+from midillm_jax.inference.request import MusicRequest
+
+_LINE_SECONDS = 5.0
+"""Time between progress lines of one stage where there is no terminal."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Scores a model on held-out pieces and writes index.html, results.json and the music it made.
+
+    Run again, it goes on where it was stopped.
+    """
+
+    model: Path
+    """Folder that `python -m midillm_jax.export` wrote, or a downloaded MIDI-LLM model."""
+    data: Path
+    """Folder that `python -m midillm_jax.prepare pairs` made; its validation split must be new to the model."""
+    out: Path
+    """Folder for the page, the numbers and the music."""
+    prompts_file: Path | None = None
+    """Prompts to make music from, one a line, instead of the held-out captions."""
+    pieces: int = 48
+    """Held-out pieces to score, and their captions to make music from."""
+    seed: int = 0
+    """Draws the pieces and the music."""
+    show: int = 6
+    """Generated pieces with a picture and, where FluidSynth is installed, a player."""
+    runs: tuple[Path, ...] = ()
+    """Folders of training runs whose loss curves are shown."""
+    temperature: float = MusicRequest.temperature
+    """Above 1 is wilder, below 1 tamer, 0 always takes the most likely note."""
+    top_p: float = MusicRequest.top_p
+    """Only the most likely ids that together hold this probability can be drawn."""
+    seconds: float = MusicRequest.max_seconds
+    """No note starts later than this."""
+    max_notes: int = MusicRequest.max_notes
+    """Notes a piece has at most."""
+
+
+def main(arguments: list[str]) -> None:
+    """Evaluates, and ends with the two results and where the page is."""
+    chosen = tyro.cli(Arguments, args=arguments, prog="python -m midillm_jax.evaluate", description=__doc__)
+    settings = protocol.Settings(
+        model=chosen.model,
+        data=chosen.data,
+        out=chosen.out,
+        prompts_file=chosen.prompts_file,
+        pieces=chosen.pieces,
+        seed=chosen.seed,
+        show=chosen.show,
+        runs=chosen.runs,
+        sampling=Sampling(chosen.temperature, chosen.top_p, chosen.max_notes, chosen.seconds),
+    )
+    commands.enable_compile_cache()
+    with _Progress() as progress:
+        outcome = protocol.evaluate(settings, progress.tell)
+    if outcome.done_before:
+        print(f"{chosen.out} holds the results of this model with these options already: nothing to do")
+    for line in outcome.lines:
+        print(line)
+    print(f"the page is {outcome.page}")
+
+
+class _Progress:
+    """A live bar on a terminal; elsewhere a line a stage, and one now and then while it lasts. On stderr."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=None)
+        self._stage = ""
+        self._said = 0.0
+
+    def tell(self, stage: str, done: int, total: int | None) -> None:
+        """See protocol.Tell."""
+        if not self._bar.disable:
+            self._bar.update(self._task, description=stage, completed=done, total=total)
+            return
+        now = time.monotonic()
+        if stage != self._stage or now - self._said >= _LINE_SECONDS:
+            self._stage, self._said = stage, now
+            amount = f": {done:,} of {total:,}" if done and total else ""
+            print(f"{stage}{amount}", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+
+if __name__ == "__main__":
+    commands.run(main)

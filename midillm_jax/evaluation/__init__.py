@@ -1,0 +1,1 @@
+"""Music becomes scores and a page to look at."""

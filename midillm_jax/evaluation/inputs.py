@@ -1,0 +1,183 @@
+"""What an evaluation reads: the model folder's identity, held-out pieces, the train split, prompts."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from midillm_jax.data.shards import Manifest, Piece, SplitReader, open_split, unpack_piece
+from midillm_jax.errors import UserError
+from midillm_jax.evaluation.likelihood import LEAST_TRIPLES, Unigram, cut, room
+from midillm_jax.model import hf_config
+from midillm_jax.text.prompt import prompt_ids
+from midillm_jax.text.tokenizer import Tokenizer
+
+_MODEL_FILES = (".json", ".model", ".safetensors")
+_REPORT_EVERY = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """Words to make music from."""
+
+    text: str
+    name: str
+    """Where the words come from: a held-out piece's name, or a line of a file."""
+    programs: tuple[int, ...] | None = None
+    """Programs of the piece that the words describe, where there is one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Pieces that training did not see, and the unigram of those it did."""
+
+    pieces: tuple[Piece, ...]
+    """Each with at least one caption; the first is the one shown."""
+    unigram: Unigram
+    train_captions: frozenset[str]
+    train_pieces: int
+    known_captions: int
+    """Held-out pieces passed over because the train split has the very same caption."""
+    long_captions: int
+    """Held-out pieces passed over because their caption leaves no room for music."""
+
+    def prompts(self) -> list[Prompt]:
+        """The captions."""
+        return [Prompt(piece.captions[0], piece.name, piece.notes.programs()) for piece in self.pieces]
+
+
+def model_fingerprint(folder: Path) -> str:
+    """SHA-256 (hex) over the files of a model folder that decide what it writes.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--model {folder}: no such folder; expected a model that `python -m midillm_jax.export` wrote")
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def row_length(folder: Path) -> int:
+    """Tokens of the rows that a model was trained on; its whole context where the folder does not say."""
+    where = folder / "config.json"
+    fields = hf_config.read_json(where, "a Hugging Face model folder")
+    context = int(hf_config.required(fields, "max_position_embeddings", str(where)))
+    own = folder / hf_config.OWN_FILE
+    if own.is_file():
+        trained = hf_config.read_json(own, "what an export keeps").get("trained_with")
+        if trained is not None:
+            return min(context, int(trained["data"]["row_length"]))
+    return context
+
+
+def data_fingerprint(manifest: Manifest) -> str:
+    """SHA-256 (hex) of a prepared folder's records."""
+    shards = [[name, shard.sha256] for name, split in sorted(manifest.splits.items()) for shard in split.shards]
+    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
+
+
+def open_pairs(folder: Path) -> tuple[SplitReader, SplitReader]:
+    """Train and validation split of a folder made by ``prepare pairs``.
+
+    Raises:
+        UserError: it is something else, has no held-out pieces, or shards cannot be read on this machine.
+    """
+    try:
+        return open_split(folder, "train", kinds=("pairs",)), open_split(folder, "validation", kinds=("pairs",))
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"reading shards needs the package {error.name}, which is not installed; pip install 'midillm_jax[train]'"
+        ) from None
+
+
+def read_held_out(
+    train: SplitReader,
+    validation: SplitReader,
+    tokenizer: Tokenizer,
+    length: int,
+    *,
+    pieces: int,
+    seed: int,
+    report: Callable[[int, int], None],
+) -> HeldOut:
+    """Counts the train split and draws held-out pieces.
+
+    Args:
+        train, validation: the two splits.
+        tokenizer: of the model, which says how much room a caption leaves.
+        length: tokens of a row.
+        pieces: to draw at most.
+        seed: of the draw.
+        report: called now and then with records read and records to read.
+
+    Raises:
+        UserError: no held-out piece has a caption that is new and fits.
+    """
+    unigram = Unigram()
+    known: set[str] = set()
+    for record in range(len(train)):
+        piece = unpack_piece(train[record])
+        known.update(piece.captions)
+        triples = _room(tokenizer, piece, length)
+        if triples >= LEAST_TRIPLES:
+            for window in cut(piece.notes, triples):
+                unigram.add(window.amt_ids)
+        if record % _REPORT_EVERY == 0:
+            report(record, len(train))
+    chosen: list[Piece] = []
+    known_captions = long_captions = 0
+    for record in np.random.default_rng(seed).permutation(len(validation)).tolist():
+        piece = unpack_piece(validation[record])
+        if not piece.captions:
+            continue
+        if piece.captions[0] in known:
+            known_captions += 1
+        elif _room(tokenizer, piece, length) < LEAST_TRIPLES:
+            long_captions += 1
+        else:
+            chosen.append(piece)
+        if len(chosen) == pieces:
+            break
+    report(len(train), len(train))
+    if not chosen:
+        raise UserError(
+            f"{validation.folder}: none of the {len(validation)} held-out pieces can be used ({known_captions} have a "
+            f"caption that the train split has too, {long_captions} one too long for a row of {length} tokens, the "
+            "others none); prepare the folder from more pieces or with a larger --validation-share"
+        )
+    return HeldOut(tuple(chosen), unigram, frozenset(known), len(train), known_captions, long_captions)
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """One prompt a line; empty lines are passed over.
+
+    Raises:
+        UserError: no such file, not text, or nothing in it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--prompts-file {path}: cannot be read ({error}); expected text, one prompt a line") from None
+    prompts = [
+        Prompt(line.strip(), f"{path.name}:{number}") for number, line in enumerate(lines, start=1) if line.strip()
+    ]
+    if not prompts:
+        raise UserError(f"--prompts-file {path}: is empty; expected one prompt a line")
+    return prompts
+
+
+def fingerprint(fields: Any) -> str:
+    """SHA-256 (hex) of plain JSON values."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _room(tokenizer: Tokenizer, piece: Piece, length: int) -> int:
+    return room(prompt_ids(tokenizer, piece.captions[0] if piece.captions else None), length)

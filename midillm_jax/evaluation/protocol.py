@@ -1,0 +1,316 @@
+"""One evaluation from start to end, with its settings and what it leaves on disk.
+
+    index.html         the page (report.py)
+    results.json       every score, written last: a folder that has one is finished
+    likelihood.json    nats of each held-out piece
+    pieces/            generated music (generation.py), and pictures and sound of those shown
+
+Every part is kept under a fingerprint of what decides it, so that the same command goes on where it was interrupted
+and does nothing where it was not.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from midillm_jax.data.shards import Piece
+from midillm_jax.errors import UserError
+from midillm_jax.evaluation import curves, generation, inputs, report
+from midillm_jax.evaluation.generation import Generated, Sampling, write_file
+from midillm_jax.evaluation.inputs import HeldOut, Prompt
+from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, room, sounding, summarize
+from midillm_jax.evaluation.symbolic import (
+    DrumsAsAsked,
+    InstrumentsAsAsked,
+    asks_for_drums,
+    drums_as_asked,
+    has_drums,
+    instruments_as_asked,
+)
+from midillm_jax.inference import compose
+from midillm_jax.music import render
+from midillm_jax.text.prompt import prompt_ids
+from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
+
+FORMAT = 1
+"""Of results.json; raised when a score changes its meaning, so that results of an older one are not taken for it."""
+PAGE, RESULTS, LIKELIHOOD = "index.html", "results.json", "likelihood.json"
+
+Tell = Callable[[str, int, int | None], None]
+"""Called with what is going on, how much of it is done, and of how much (None if unknown)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is evaluated, and how."""
+
+    model: Path
+    data: Path
+    out: Path
+    prompts_file: Path | None
+    pieces: int
+    seed: int
+    show: int
+    runs: tuple[Path, ...]
+    sampling: Sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What an evaluation found."""
+
+    page: Path
+    lines: tuple[str, ...]
+    """The two results, in words."""
+    done_before: bool
+    """Whether the folder held these results already."""
+
+
+def evaluate(settings: Settings, tell: Tell) -> Outcome:
+    """Scores a model, or finds that it was done.
+
+    Raises:
+        UserError: a folder or file is missing or does not fit.
+    """
+    if settings.pieces < 1 or settings.show < 0:
+        raise UserError(f"--pieces {settings.pieces} --show {settings.show}: expected 1 or more, and 0 or more")
+    tell("reading the model's files", 0, None)
+    runs = [curves.read_run(folder) for folder in settings.runs]
+    identity = inputs.model_fingerprint(settings.model)
+    train, validation = inputs.open_pairs(settings.data)
+    prompts = None if settings.prompts_file is None else inputs.read_prompts(settings.prompts_file)
+    silence = _no_audio()
+    decisive = {
+        "format": FORMAT,
+        "model": identity,
+        "data": inputs.data_fingerprint(train.manifest),
+        "seed": settings.seed,
+        "pieces": settings.pieces,
+        "sampling": dataclasses.asdict(settings.sampling),
+        "prompts": None if prompts is None else [prompt.text for prompt in prompts],
+        "show": settings.show,
+        "runs": [dataclasses.asdict(run) for run in runs],
+        "audio": silence is None,
+    }
+    key = inputs.fingerprint(decisive)
+    finished = _finished(settings.out, key)
+    if finished is not None:
+        return finished
+    _make_folder(settings.out)
+
+    tokenizer = load_tokenizer(settings.model)
+    length = inputs.row_length(settings.model)
+    held_out = inputs.read_held_out(
+        train,
+        validation,
+        tokenizer,
+        length,
+        pieces=settings.pieces,
+        seed=settings.seed,
+        report=lambda done, total: tell("counting the train split", done, total),
+    )
+    likelihood = _likelihood(settings, identity, held_out, tokenizer, length, tell)
+    generated = generation.generate(
+        lambda: compose.load_model(settings.model),
+        identity,
+        held_out.prompts() if prompts is None else prompts,
+        settings.sampling,
+        settings.seed,
+        settings.out,
+        lambda done, total, stage: tell(stage, done, total),
+    )
+    unseen = [piece for piece in generated if piece.prompt.text not in held_out.train_captions]
+    drums, instruments = _symbolic(unseen, settings.seed)
+    pieces, problems = _pictures_and_sound(generated, settings.show, silence, tell)
+    notes = [*_left_out(held_out, length, len(generated) - len(unseen)), *problems]
+    page = report.Report(
+        facts=_facts(settings, prompts),
+        likelihood=likelihood,
+        drums=drums,
+        instruments=instruments,
+        runs=runs,
+        pieces=pieces,
+        notes=notes,
+    )
+    write_file(settings.out / PAGE, report.render(page, settings.out).encode())
+    results = {
+        "key": key,
+        "inputs": decisive,
+        "bits_per_note": likelihood.to_json(),
+        "drums_as_asked": drums.to_json(),
+        "instruments_as_asked": None if instruments is None else instruments.to_json(),
+        "row_length": length,
+        "notes": notes,
+        "pieces": [_piece_json(piece) for piece in pieces],
+    }
+    write_file(settings.out / RESULTS, (json.dumps(results, indent=1) + "\n").encode())
+    return Outcome(settings.out / PAGE, (likelihood.line(), drums.line()), done_before=False)
+
+
+def _finished(out: Path, key: str) -> Outcome | None:
+    """The results that lie in a folder, if they are these."""
+    results = _read_json(out / RESULTS)
+    if results is None or results["key"] != key or not (out / PAGE).is_file():
+        return None
+    lines = tuple(results[score]["line"] for score in ("bits_per_note", "drums_as_asked"))
+    return Outcome(out / PAGE, lines, done_before=True)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A document with a key, or None where there is none that can be read."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) and "key" in document else None
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: this folder cannot be made ({error.strerror}); name another") from None
+
+
+def _likelihood(
+    settings: Settings, identity: str, held_out: HeldOut, tokenizer: Tokenizer, length: int, tell: Tell
+) -> Likelihood:
+    """Scores the held-out pieces, or takes their nats from the folder."""
+    texts = [[piece.piece_id, piece.captions[0]] for piece in held_out.pieces]
+    key = inputs.fingerprint([FORMAT, identity, texts, length, held_out.train_pieces])
+    path = settings.out / LIKELIHOOD
+    stored = _read_json(path)
+    if stored is not None and stored["key"] == key:
+        return summarize([PieceNats(**fields) for fields in stored["pieces"]], settings.seed)
+    scored = _score_pieces(settings.model, held_out, tokenizer, length, tell)
+    document = {"key": key, "pieces": [dataclasses.asdict(piece) for piece in scored]}
+    write_file(path, (json.dumps(document, indent=1) + "\n").encode())
+    return summarize(scored, settings.seed)
+
+
+def _score_pieces(model: Path, held_out: HeldOut, tokenizer: Tokenizer, length: int, tell: Tell) -> list[PieceNats]:
+    # The one part of an evaluation besides the engine that needs jax.
+    from midillm_jax.evaluation.scorer import load_scorer
+
+    tell("loading the model", 0, None)
+    scorer = load_scorer(model)
+    prompts = [prompt_ids(tokenizer, piece.captions[0]) for piece in held_out.pieces]
+    windows = [
+        (index, window)
+        for index, (piece, prompt) in enumerate(zip(held_out.pieces, prompts, strict=True))
+        for window in cut(piece.notes, room(prompt, length))
+    ]
+    segments = [window.segment(prompts[index], tokenizer.vocab_size) for index, window in windows]
+    tell("scoring held-out pieces", 0, len(segments))
+    nats = scorer.nats(segments, lambda done: tell("scoring held-out pieces", done, len(segments)))
+
+    def piece_nats(index: int, piece: Piece) -> PieceNats:
+        mine = [number for number, (of, _) in enumerate(windows) if of == index]
+        unigram = np.sum([held_out.unigram.nats(windows[number][1].amt_ids) for number in mine], axis=0)
+        notes = sum(sounding(windows[number][1].amt_ids) for number in mine)
+        return PieceNats(piece.piece_id, piece.name, notes, _three(nats[mine].sum(0)), _three(unigram))
+
+    return [piece_nats(index, piece) for index, piece in enumerate(held_out.pieces)]
+
+
+def _three(nats: np.ndarray) -> tuple[float, float, float]:
+    onset, duration, note = nats.tolist()
+    return onset, duration, note
+
+
+def _symbolic(generated: Sequence[Generated], seed: int) -> tuple[DrumsAsAsked, InstrumentsAsAsked | None]:
+    asked = [asks_for_drums(piece.prompt.text) for piece in generated]
+    drums = drums_as_asked(asked, [has_drums(piece.table) for piece in generated], seed)
+    wanted = [piece.prompt.programs for piece in generated]
+    known = [programs for programs in wanted if programs is not None]
+    if not known or len(known) < len(wanted):
+        return drums, None
+    return drums, instruments_as_asked(known, [piece.table.programs() for piece in generated], seed)
+
+
+def _no_audio() -> str | None:
+    """Why nothing can be played, or None if it can."""
+    if shutil.which("fluidsynth") and render.find_soundfont():
+        return None
+    return f"There are no players because FluidSynth or a soundfont is missing: {render.how_to_install_audio()}."
+
+
+def _pictures_and_sound(
+    generated: Sequence[Generated], show: int, silence: str | None, tell: Tell
+) -> tuple[list[report.ReportPiece], list[str]]:
+    """Draws and plays the first pieces; gives what could not be played as sentences."""
+    ending = ".flac" if importlib.util.find_spec("soundfile") else ".wav"
+    problems = [] if silence is None else [silence]
+    pieces = []
+    for index, piece in enumerate(generated):
+        picture = sound = None
+        if index < show:
+            tell("drawing and playing", index, min(show, len(generated)))
+            picture, sound = piece.path.with_suffix(".png"), piece.path.with_suffix(ending)
+            if not picture.is_file():
+                render.piano_roll(piece.table, picture)
+            if silence is not None:
+                sound = None
+            elif not sound.is_file():
+                try:
+                    render.audio(piece.path, sound)
+                except UserError as error:
+                    problems.append(str(error))
+                    sound = None
+        asks = asks_for_drums(piece.prompt.text)
+        pieces.append(report.ReportPiece(piece, asks, has_drums(piece.table), picture, sound))
+    return pieces, problems
+
+
+def _left_out(held_out: HeldOut, length: int, known_prompts: int) -> list[str]:
+    """What the scores do not cover, in sentences."""
+    sentences = [f"The unigram was counted on {held_out.train_pieces:,} pieces; rows are {length:,} tokens long."]
+    if held_out.known_captions:
+        sentences.append(
+            f"{held_out.known_captions:,} held-out pieces were passed over because the train split has their caption "
+            "word for word."
+        )
+    if held_out.long_captions:
+        sentences.append(
+            f"{held_out.long_captions:,} held-out pieces were passed over because their caption leaves no room for "
+            "music."
+        )
+    if known_prompts:
+        sentences.append(f"{known_prompts:,} prompts are captions of the train split word for word and are not scored.")
+    return sentences
+
+
+def _facts(settings: Settings, prompts: Sequence[Prompt] | None) -> dict[str, str]:
+    sampling = settings.sampling
+    facts = {
+        "model": str(settings.model),
+        "held-out pieces of": str(settings.data),
+        "seed": str(settings.seed),
+        "temperature": f"{sampling.temperature:g}",
+        "top-p": f"{sampling.top_p:g}",
+        "at most": f"{sampling.max_notes} notes and {sampling.max_seconds:g} s",
+    }
+    if prompts is not None:
+        facts["prompts of"] = str(settings.prompts_file)
+    return facts
+
+
+def _piece_json(piece: report.ReportPiece) -> dict[str, Any]:
+    generated = piece.generated
+    return {
+        "midi": f"{generation.FOLDER}/{generated.path.name}",
+        "prompt": generated.prompt.text,
+        "prompt_from": generated.prompt.name,
+        "asks_for_drums": piece.asks_for_drums,
+        "has_drums": piece.has_drums,
+        "programs": list(generated.table.programs()),
+        "notes": len(generated.table),
+        "seconds": generated.table.seconds(),
+        "closed": generated.closed,
+    }

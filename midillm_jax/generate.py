@@ -1,0 +1,133 @@
+"""``python -m midillm_jax.generate --model DIR --prompt "..."``: music from words, as .mid, picture and sound."""
+
+import dataclasses
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from midillm_jax import commands
+from midillm_jax.errors import UserError
+from midillm_jax.inference import compose, request
+from midillm_jax.music import render
+from midillm_jax.music.instruments import PROGRAM_NAMES
+from midillm_jax.music.midi import NoteTable
+
+_NAME_LETTERS = 48
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Writes NAME.mid and NAME.png for each output, and NAME.flac (or .wav) where FluidSynth can play it."""
+
+    model: Path
+    """Folder that `python -m midillm_jax.export` wrote, or a downloaded MIDI-LLM model."""
+    prompt: str | None = None
+    """What the music should be like; without it, the model is free."""
+    outputs: int = request.MusicRequest.outputs
+    """Pieces to write."""
+    seed: int = request.MusicRequest.seed
+    """The same seed gives the same files."""
+    temperature: float = request.MusicRequest.temperature
+    """Above 1 is wilder, below 1 tamer, 0 always takes the most likely note."""
+    top_p: float = request.MusicRequest.top_p
+    """Only the most likely ids that together hold this probability can be drawn."""
+    seconds: float = request.MusicRequest.max_seconds
+    """No note starts later than this."""
+    max_notes: int = request.MusicRequest.max_notes
+    """Notes a piece has at most."""
+    programs: tuple[int, ...] = ()
+    """General MIDI programs that may play, 128 for drums; all if none is given."""
+    out: Path = Path("music")
+    """Folder for the files."""
+
+
+def main(arguments: list[str]) -> None:
+    """Loads the model, writes the music, says where it is."""
+    chosen = tyro.cli(Arguments, args=arguments, prog="python -m midillm_jax.generate", description=__doc__)
+    wanted = request.MusicRequest(
+        prompt=chosen.prompt,
+        outputs=chosen.outputs,
+        seed=chosen.seed,
+        temperature=chosen.temperature,
+        top_p=chosen.top_p,
+        max_notes=chosen.max_notes,
+        max_seconds=chosen.seconds,
+        programs=chosen.programs or None,
+    )
+    _make_folder(chosen.out)
+    commands.enable_compile_cache()
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[notes]}"), TimeElapsedColumn())
+    # On stderr: what stands on stdout afterwards are the files.
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("loading the model", total=None, notes="")
+        model = compose.load_model(chosen.model)
+
+        def report(now: request.Progress) -> None:
+            stages = {"compile": "compiling", "prefill": "reading the prompt", "decode": "writing", "done": "writing"}
+            bar.update(
+                task,
+                description=stages[now.stage],
+                total=now.total,
+                completed=now.triples,
+                notes=f"{now.triples} of at most {now.total} notes",
+            )
+
+        composed = compose.compose(model, wanted, report)
+    name = _file_name(chosen.prompt, chosen.seed)
+    unheard: set[str] = set()
+    for index, piece in enumerate(composed.pieces):
+        path = chosen.out / f"{name}-{index + 1}.mid"
+        _write(path, piece.midi)
+        render.piano_roll(piece.table, path.with_suffix(".png"), chosen.prompt)
+        unheard.update(_play(path))
+        speed = len(piece.amt_ids) / max(composed.seconds["decode"], 1e-9)
+        cut = "" if piece.closed else ", cut where the room ended"
+        print(
+            f"{path}: {len(piece.table)} notes, {piece.table.seconds():.1f} s, {_instruments(piece.table)}, "
+            f"{speed:.0f} tokens/s{cut}"
+        )
+    for reason in sorted(unheard):  # the same one for every piece where FluidSynth is missing
+        print(reason)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: this folder cannot be made ({error.strerror}); name another") from None
+
+
+def _file_name(prompt: str | None, seed: int) -> str:
+    """A file name that tells the prompt: its first words in small ASCII letters, and the seed."""
+    words = re.findall(r"[a-z0-9]+", (prompt or "music").lower())
+    name = "-".join(words)[:_NAME_LETTERS].strip("-") or "music"
+    return f"{name}-seed{seed}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def _play(path: Path) -> list[str]:
+    """Writes the sound beside a MIDI file, or gives the one line that says what is missing for it."""
+    ending = ".wav" if importlib.util.find_spec("soundfile") is None else ".flac"
+    try:
+        render.audio(path, path.with_suffix(ending))
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _instruments(table: NoteTable) -> str:
+    return ", ".join(PROGRAM_NAMES[program] for program in table.programs())
+
+
+if __name__ == "__main__":
+    commands.run(main)

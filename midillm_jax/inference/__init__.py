@@ -1,0 +1,1 @@
+"""A prompt becomes checked tokens and music; engines share one contract."""

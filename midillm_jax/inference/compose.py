@@ -1,0 +1,164 @@
+"""From a request to music: prompt ids, an engine, a check of what it wrote, notes, a MIDI file."""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from midillm_jax.errors import UserError
+from midillm_jax.inference.request import Engine, MusicRequest, Progress, TokenRequest
+from midillm_jax.music import grammar
+from midillm_jax.music.amt import decode_notes
+from midillm_jax.music.midi import NoteTable, write_midi
+from midillm_jax.music.vocab import AUTOREGRESS, MAX_GAP_TICKS, MAX_ONSET_TICKS, SEPARATOR
+from midillm_jax.text.prompt import prompt_ids
+from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
+
+_LEAST_TRIPLES = 2
+"""A note and the end: a prompt that leaves less room is refused."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MusicModel:
+    """An engine with what it takes to talk to it."""
+
+    engine: Engine
+    tokenizer: Tokenizer
+    closes: bool
+    """Whether it learned to end a piece with SEPARATOR."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Composition:
+    """One piece."""
+
+    amt_ids: np.ndarray
+    """int32 [3n], what the engine wrote, the closing SEPARATOR triple included."""
+    table: NoteTable
+    midi: bytes
+    closed: bool
+    """False if the piece was cut for want of room rather than ended."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Composed:
+    """All the pieces of a request."""
+
+    pieces: tuple[Composition, ...]
+    seconds: dict[str, float]
+    """Wall time by stage: compile, prefill, decode."""
+
+
+def load_model(folder: str | os.PathLike[str]) -> MusicModel:
+    """A model in a Hugging Face folder, on the JAX engine.
+
+    Weights compute in the type they are stored in, float16 in float32.
+
+    Raises:
+        UserError: the folder is missing, holds no model, or one that knows no music.
+    """
+    # Only here is an engine chosen, so that a host without jax can import this module.
+    import jax
+
+    from midillm_jax.inference.sampler import JaxEngine
+    from midillm_jax.model import hf
+    from midillm_jax.model.llama import Definition, Execution
+
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: no such folder; expected a model that `python -m midillm_jax.export` wrote or a Hugging Face "
+            "folder that was downloaded (names on the hub are not fetched)"
+        )
+    config, params = hf.read_hf(root)
+    if not config.music_vocab_size:
+        raise UserError(f"{root}: this is a text model without music rows; train it with --init-from {root} first")
+    kind = str(params["final_norm"].dtype)
+    if kind not in ("float32", "bfloat16"):
+        kind = "float32"
+        params = jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
+    definition = Definition(config, Execution(param_dtype=kind, compute_dtype=kind, remat="none"))
+    engine = JaxEngine(definition, jax.tree.map(jax.numpy.asarray, params))
+    return MusicModel(engine, load_tokenizer(root), _closes(root, config.text_vocab_size))
+
+
+def _closes(root: Path, text_vocab_size: int) -> bool:
+    """Whether generation_config.json says that SEPARATOR ends a sequence; the published checkpoint's does not."""
+    path = root / "generation_config.json"
+    if not path.is_file():
+        return False
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); remove the file or export the model again") from None
+    ends = fields.get("eos_token_id")
+    return text_vocab_size + SEPARATOR in (ends if isinstance(ends, list) else [ends])
+
+
+def token_requests(model: MusicModel, request: MusicRequest) -> list[TokenRequest]:
+    """One engine request per output.
+
+    Raises:
+        UserError: the prompt leaves no room for music in the model's context.
+    """
+    text = prompt_ids(model.tokenizer, request.prompt)
+    prompt = (*text, model.engine.text_vocab_size + AUTOREGRESS)
+    context = model.engine.context_length
+    room = (context - len(prompt)) // 3
+    if room < _LEAST_TRIPLES:
+        raise UserError(
+            f"the prompt takes {len(prompt)} tokens, but the model's context holds {context}, of which music needs "
+            f"{3 * _LEAST_TRIPLES} at least; shorten the prompt"
+        )
+    # Besides its notes a piece holds a rest a second at most where nothing sounds, and its end.
+    wanted = request.max_notes + MAX_ONSET_TICKS // MAX_GAP_TICKS + 1
+    return [
+        TokenRequest(
+            prompt=prompt,
+            limits=request.limits(model.closes),
+            max_triples=min(room, wanted),
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            output=output,
+        )
+        for output in range(request.outputs)
+    ]
+
+
+def compose(model: MusicModel, request: MusicRequest, report: Callable[[Progress], None] | None = None) -> Composed:
+    """Writes the pieces a request asks for.
+
+    Raises:
+        UserError: the prompt does not fit.
+        RuntimeError: the engine broke the grammar, which is a fault of ours.
+    """
+    requests = token_requests(model, request)
+    seconds = {"compile": 0.0, "prefill": 0.0, "decode": 0.0}
+    stage, since = "done", time.perf_counter()
+
+    def note_time(progress: Progress) -> None:
+        nonlocal stage, since
+        now = time.perf_counter()
+        if stage in seconds:
+            seconds[stage] += now - since
+        stage, since = progress.stage, now
+        if report is not None:
+            report(progress)
+
+    written = model.engine.generate(requests, note_time)
+    return Composed(
+        tuple(_composition(model.engine, one, ids) for one, ids in zip(requests, written, strict=True)), seconds
+    )
+
+
+def _composition(engine: Engine, request: TokenRequest, written: np.ndarray) -> Composition:
+    reason = grammar.check(written, request.limits)
+    if reason is not None:
+        raise RuntimeError(f"engine {engine.name} wrote ids outside the grammar: {reason}")
+    table = decode_notes(written)
+    return Composition(written, table, write_midi(table), bool(len(written)) and int(written[-1]) == SEPARATOR)

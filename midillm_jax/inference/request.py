@@ -1,0 +1,126 @@
+"""What a person asks for, what an engine gets, and what an engine is. Nothing here knows a model."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+
+from midillm_jax.errors import UserError
+from midillm_jax.music.grammar import Limits
+from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
+
+MAX_SEEDS = 1 << 32
+
+
+@dataclasses.dataclass(frozen=True)
+class MusicRequest:
+    """Music from words. The sampling defaults are MIDI-LLM's (arXiv 2511.03942): 682 notes, top-p 0.98.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    prompt: str | None
+    """Description of the music; None for music without one."""
+    outputs: int = 1
+    """Pieces to write, each with randomness of its own."""
+    seed: int = 0
+    """0 .. 2**32 - 1; the same request gives the same pieces."""
+    temperature: float = 1.0
+    """0 always takes the most likely id."""
+    top_p: float = 0.98
+    """Only the most likely ids that together hold this probability can be drawn."""
+    max_notes: int = 682
+    """A piece ends after this many notes if not before."""
+    max_seconds: float = MAX_ONSET_TICKS / TICKS_PER_SECOND
+    """No note starts at or after this."""
+    programs: tuple[int, ...] | None = None
+    """General MIDI programs that may sound, 128 for drums; None for all."""
+
+    def __post_init__(self) -> None:
+        most = MAX_ONSET_TICKS / TICKS_PER_SECOND
+        for name, found, good, expected in (
+            ("outputs", self.outputs, self.outputs >= 1, "1 or more"),
+            ("seed", self.seed, 0 <= self.seed < MAX_SEEDS, f"0 to {MAX_SEEDS - 1}"),
+            ("temperature", self.temperature, 0 <= self.temperature < float("inf"), "0 or more"),
+            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
+            ("max_notes", self.max_notes, self.max_notes >= 1, "1 or more"),
+            (
+                "max_seconds",
+                self.max_seconds,
+                1 / TICKS_PER_SECOND <= self.max_seconds <= most,
+                f"0.01 to {most:g}, the window of these tokens",
+            ),
+        ):
+            if not good:
+                raise UserError(f"{name} is {found}; expected {expected}")
+
+    def limits(self, closes: bool) -> Limits:
+        """The grammar's limits; ``closes`` says whether the model learned to end a piece."""
+        return Limits(
+            programs=self.programs,
+            end_ticks=round(self.max_seconds * TICKS_PER_SECOND),
+            max_notes=self.max_notes,
+            closes=closes,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenRequest:
+    """One sequence for an engine to write.
+
+    New music, a continuation (``history``), and infilling or accompaniment (``controls``) are this one request.
+    """
+
+    prompt: tuple[int, ...]
+    """Token ids up to and including the flag."""
+    limits: Limits
+    max_triples: int
+    """Triples to write at most, rests, controls and the closing SEPARATOR counted."""
+    temperature: float
+    top_p: float
+    seed: int
+    output: int = 0
+    """Which of several outputs with this seed; each draws noise of its own."""
+    history: tuple[int, ...] = ()
+    """amt_ids of whole triples that stand behind the flag already; they are not written again."""
+    controls: tuple[int, ...] = ()
+    """Control ids (three a control) for the engine to write where they are due, those in ``history`` included."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the finished sequence at most."""
+        return len(self.prompt) + len(self.history) + 3 * self.max_triples
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What an engine is doing now; it says so at the start of each stage and, while decoding, as it goes on."""
+
+    stage: Literal["compile", "prefill", "decode", "done"]
+    triples: int
+    """Written so far, over all sequences of the call."""
+    total: int
+    """Written at most."""
+
+
+class Engine(Protocol):
+    """Turns token requests into amt_ids. Every engine keeps to the grammar of music/grammar.py."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line."""
+
+    @property
+    def text_vocab_size(self) -> int:
+        """token_id = amt_id + this."""
+
+    @property
+    def context_length(self) -> int:
+        """Longest sequence, prompt included."""
+
+    def generate(
+        self, requests: Sequence[TokenRequest], report: Callable[[Progress], None] | None = None
+    ) -> list[np.ndarray]:
+        """Whole triples written for each request, int32 [3n], its SEPARATOR triple included if it ended with one."""

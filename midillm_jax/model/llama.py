@@ -1,0 +1,292 @@
+"""The Llama decoder (arXiv 2302.13971, 2407.21783) as flax.nnx modules over a plain parameter tree.
+
+Einsum letters: B batch, T time (tokens), S cache length, D model width, N query heads, K key/value heads,
+H head width, F feed-forward width, V padded vocabulary, L layers.
+
+The module is only a definition: :func:`define` builds it without memory and takes it apart into a graph
+definition and an ordinary nested dict of parameters. Everything else (training, checkpoints, conversion) sees
+that dict::
+
+    embedding [V, D]                         head [V, D] (only when untied)
+    blocks.attention.query [L, D, N, H]      blocks.feed_forward.gate [L, D, F]
+    blocks.attention.key   [L, D, K, H]      blocks.feed_forward.up   [L, D, F]
+    blocks.attention.value [L, D, K, H]      blocks.feed_forward.down [L, F, D]
+    blocks.attention.output [L, N, H, D]     blocks.attention_norm [L, D]   blocks.feed_forward_norm [L, D]
+    final_norm [D]
+
+Numbers agree with transformers' LlamaForCausalLM: rotary halves are not interleaved, norms run in float32.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from midillm_jax.config import ModelConfig
+from midillm_jax.model import attention
+
+Params = dict[str, Any]
+
+REMAT_POLICIES: dict[str, Callable[..., Any]] = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How the decoder is run, as opposed to what it is."""
+
+    param_dtype: str
+    compute_dtype: str
+    remat: str
+
+
+INFERENCE = Execution(param_dtype="float32", compute_dtype="float32", remat="none")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """Keys and values of the tokens seen so far.
+
+    Attributes:
+        keys, values: [L, B, S, K, H].
+        valid: [B, S] bool; False where a row was padded on the left or nothing was written yet.
+        length: int32 scalar, the next free index of S, the same for every row.
+    """
+
+    keys: jax.Array
+    values: jax.Array
+    valid: jax.Array
+    length: jax.Array
+
+
+def _weight(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float, dtype: str) -> nnx.Param[Any]:
+    """One weight: its shape, dtype, logical axes (model/sharding.py) and initialiser, said once."""
+    value = jax.random.normal(rngs.params(), shape, jnp.float32) * std
+    return nnx.Param(value.astype(dtype), logical_axes=axes)
+
+
+def _scale(shape: tuple[int, ...], axes: tuple[str, ...], dtype: str) -> nnx.Param[Any]:
+    return nnx.Param(jnp.ones(shape, dtype), logical_axes=axes)
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+    """Root-mean-square norm of x [B, T, D] over D, in float32; returns x's dtype."""
+    x32 = x.astype(jnp.float32)
+    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    return x32.astype(x.dtype) * scale.astype(x.dtype)[None, None]
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention; the parameters carry the layer axis, the methods see one layer."""
+
+    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs):
+        layers, width, heads = config.num_layers, config.d_model, config.num_heads
+        kv_heads, head_dim, std, dtype = config.num_kv_heads, config.head_dim, config.init_std, run.param_dtype
+        kv_axes = ("layers", "embed", "kv_heads", "head_dim")
+        self.query = _weight(
+            rngs, (layers, width, heads, head_dim), ("layers", "embed", "heads", "head_dim"), std, dtype
+        )
+        self.key = _weight(rngs, (layers, width, kv_heads, head_dim), kv_axes, std, dtype)
+        self.value = _weight(rngs, (layers, width, kv_heads, head_dim), kv_axes, std, dtype)
+        self.output = _weight(
+            rngs, (layers, heads, head_dim, width), ("layers", "heads", "head_dim", "embed"), std, dtype
+        )
+
+    def project(self, x: jax.Array, rotation: attention.Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """x [B, T, D] -> rotated query [B, T, N, H], rotated key [B, T, K, H], value [B, T, K, H]."""
+        query = jnp.einsum("BTD,DNH->BTNH", x, self.query[...].astype(x.dtype))
+        key = jnp.einsum("BTD,DKH->BTKH", x, self.key[...].astype(x.dtype))
+        value = jnp.einsum("BTD,DKH->BTKH", x, self.value[...].astype(x.dtype))
+        return attention.rotate(query, rotation), attention.rotate(key, rotation), value
+
+    def merge(self, heads: jax.Array) -> jax.Array:
+        """Attended heads [B, T, N, H] -> [B, T, D]."""
+        return jnp.einsum("BTNH,NHD->BTD", heads, self.output[...].astype(heads.dtype))
+
+
+class FeedForward(nnx.Module):
+    """Gated feed-forward layer: down(silu(gate x) * up x)."""
+
+    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs):
+        layers, width, hidden, std = config.num_layers, config.d_model, config.d_ff, config.init_std
+        self.gate = _weight(rngs, (layers, width, hidden), ("layers", "embed", "ff"), std, run.param_dtype)
+        self.up = _weight(rngs, (layers, width, hidden), ("layers", "embed", "ff"), std, run.param_dtype)
+        self.down = _weight(rngs, (layers, hidden, width), ("layers", "ff", "embed"), std, run.param_dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gate = jnp.einsum("BTD,DF->BTF", x, self.gate[...].astype(x.dtype))
+        up = jnp.einsum("BTD,DF->BTF", x, self.up[...].astype(x.dtype))
+        return jnp.einsum("BTF,FD->BTD", jax.nn.silu(gate) * up, self.down[...].astype(x.dtype))
+
+
+class Block(nnx.Module):
+    """One decoder layer, or, before it is scanned, the stack of all."""
+
+    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs):
+        norm_shape, norm_axes = (config.num_layers, config.d_model), ("layers", "norm")
+        self.attention_norm = _scale(norm_shape, norm_axes, run.param_dtype)
+        self.attention = Attention(config, run, rngs)
+        self.feed_forward_norm = _scale(norm_shape, norm_axes, run.param_dtype)
+        self.feed_forward = FeedForward(config, run, rngs)
+        self.eps = config.rms_norm_eps
+
+    def __call__(
+        self,
+        x: jax.Array,
+        rotation: attention.Rotation,
+        attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    ) -> jax.Array:
+        """x [B, T, D] -> [B, T, D]; ``attend`` maps query, key, value of this layer to attended heads."""
+        normed = rms_norm(x, self.attention_norm[...], self.eps)
+        x = x + self.attention.merge(attend(*self.attention.project(normed, rotation)))
+        return x + self.feed_forward(rms_norm(x, self.feed_forward_norm[...], self.eps))
+
+
+class Llama(nnx.Module):
+    """The decoder without its loss: token ids in, hidden states after the final norm out."""
+
+    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs):
+        table = (config.padded_vocab_size, config.d_model)
+        self.embedding = _weight(rngs, table, ("vocab", "embed"), config.init_std, run.param_dtype)
+        self.blocks = Block(config, run, rngs)
+        self.final_norm = _scale((config.d_model,), ("norm",), run.param_dtype)
+        if not config.tie_embeddings:
+            self.head = _weight(rngs, table, ("vocab", "embed"), config.init_std, run.param_dtype)
+        self.config = config
+        self.run = run
+
+    def _embed(self, tokens: jax.Array) -> jax.Array:
+        return jnp.take(self.embedding[...], tokens, axis=0).astype(self.run.compute_dtype)
+
+    def __call__(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        """Hidden states of packed rows.
+
+        Args:
+            tokens: int32 [B, T].
+            positions: int32 [B, T], restarting at every segment.
+            segment_ids: int32 [B, T]; attention stays inside a segment, 0 is padding.
+
+        Returns:
+            [B, T, D] in the compute dtype.
+        """
+        rotation = attention.rotation(positions, self.config)
+        definition, stacked = nnx.split(self.blocks)
+
+        def layer(x: jax.Array, weights: Any) -> tuple[jax.Array, None]:
+            block = nnx.merge(definition, weights)
+            return block(x, rotation, lambda q, k, v: attention.packed(q, k, v, segment_ids)), None
+
+        if self.run.remat != "none":
+            layer = jax.checkpoint(layer, policy=REMAT_POLICIES[self.run.remat], prevent_cse=False)
+        x, _ = jax.lax.scan(layer, self._embed(tokens), stacked)
+        return rms_norm(x, self.final_norm[...], self.config.rms_norm_eps)
+
+    def extend(
+        self, tokens: jax.Array, positions: jax.Array, valid: jax.Array, cache: Cache
+    ) -> tuple[jax.Array, Cache]:
+        """Hidden states of tokens that follow those in the cache: prefill (T > 1) and decode (T = 1) alike.
+
+        Args:
+            tokens: int32 [B, T], placed at cache indices ``cache.length ...``; the caller keeps them below S.
+            positions: int32 [B, T] rotary positions.
+            valid: bool [B, T]; False for padding, which no token attends to.
+            cache: what was seen before.
+
+        Returns:
+            hidden states [B, T, D] and the cache with these tokens added.
+        """
+        rotation = attention.rotation(positions, self.config)
+        definition, stacked = nnx.split(self.blocks)
+        start = cache.length
+        all_valid = jax.lax.dynamic_update_slice(cache.valid, valid, (0, start))
+        length = tokens.shape[1]
+        causal = jnp.arange(cache.valid.shape[1])[None, :] <= start + jnp.arange(length)[:, None]
+        mask = causal[None] & all_valid[:, None, :]
+
+        # The whole cache is the scan's carry, written in place: as scanned input and output it would be copied
+        # once a token.
+        def layer(carry: Any, scanned: Any) -> tuple[Any, None]:
+            x, keys, values = carry
+            index, weights = scanned
+
+            def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+                nonlocal keys, values
+                keys = jax.lax.dynamic_update_slice(keys, k[None].astype(keys.dtype), (index, 0, start, 0, 0))
+                values = jax.lax.dynamic_update_slice(values, v[None].astype(values.dtype), (index, 0, start, 0, 0))
+                return attention.cached(q, keys[index], values[index], mask)
+
+            x = nnx.merge(definition, weights)(x, rotation, attend)
+            return (x, keys, values), None
+
+        carry = (self._embed(tokens), cache.keys, cache.values)
+        layers = jnp.arange(self.config.num_layers)
+        (x, keys, values), _ = jax.lax.scan(layer, carry, (layers, stacked))
+        hidden = rms_norm(x, self.final_norm[...], self.config.rms_norm_eps)
+        return hidden, Cache(keys, values, all_valid, start + length)
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """The decoder taken apart: hashable, so that it can be a static argument of a jitted function."""
+
+    config: ModelConfig
+    run: Execution
+
+    def _module(self, key: jax.Array | None = None) -> Llama:
+        return Llama(self.config, self.run, nnx.Rngs(params=jax.random.key(0) if key is None else key))
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh weights as a nested dict of arrays; jit this under out_shardings for a large model."""
+        return nnx.to_pure_dict(nnx.state(self._module(key)))
+
+    def abstract(self) -> Params:
+        """The parameter tree as jax.ShapeDtypeStruct, without memory."""
+        return jax.eval_shape(self.init, jax.random.key(0))
+
+    def logical_axes(self) -> Params:
+        """The parameter tree with each weight's tuple of logical axis names."""
+        state = nnx.state(nnx.eval_shape(self._module))
+        flat = {path: variable.get_metadata("logical_axes") for path, variable in nnx.to_flat_state(state)}
+        return nnx.traversals.unflatten_mapping(flat)
+
+    def _bind(self, params: Params) -> Llama:
+        module = nnx.eval_shape(self._module)
+        nnx.update(module, params)
+        return module
+
+    def forward(self, params: Params, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        """:meth:`Llama.__call__` as a pure function of the parameters."""
+        return self._bind(params)(tokens, positions, segment_ids)
+
+    def extend(
+        self, params: Params, tokens: jax.Array, positions: jax.Array, valid: jax.Array, cache: Cache
+    ) -> tuple[jax.Array, Cache]:
+        """:meth:`Llama.extend` as a pure function of the parameters."""
+        return self._bind(params).extend(tokens, positions, valid, cache)
+
+    def init_cache(self, batch: int, length: int) -> Cache:
+        """An empty cache for ``batch`` rows of at most ``length`` tokens, in the compute dtype."""
+        config = self.config
+        shape = (config.num_layers, batch, length, config.num_kv_heads, config.head_dim)
+        zeros = jnp.zeros(shape, self.run.compute_dtype)
+        return Cache(zeros, zeros, jnp.zeros((batch, length), bool), jnp.zeros((), jnp.int32))
+
+
+def head_table(params: Params) -> jax.Array:
+    """The output head [V, D]: the embedding table itself when tied."""
+    table: jax.Array = params["head"] if "head" in params else params["embedding"]
+    return table
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Parameters as released, without the table's padding rows."""
+    attention_size = config.d_model * config.head_dim * 2 * (config.num_heads + config.num_kv_heads)
+    layer = attention_size + 3 * config.d_model * config.d_ff + 2 * config.d_model
+    tables = 1 if config.tie_embeddings else 2
+    return tables * config.vocab_size * config.d_model + config.num_layers * layer + config.d_model

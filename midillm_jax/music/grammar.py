@@ -1,0 +1,369 @@
+"""Which ids may come next: a small state machine over (onset, duration, note) triples.
+
+Every engine asks the same functions before each token, so whatever leaves an engine is music that decodes:
+
+    state  = start(batch, limits)                 int32 [B, K], numpy
+    mask   = allowed(xp, state, slot, limits)     bool [B, W], W = SLOT_WIDTHS[slot]
+    forced = forced(xp, state, controls)          int32 [B], an amt_id, or -1 where the token is free
+    state  = advance(xp, state, ids, limits)      int32 [B, K]
+
+``xp`` is numpy, jax.numpy or torch. Nothing branches on a value and nothing creates an array from thin air (on a GPU
+it would land on the wrong device), so the same lines run inside a jitted loop and inside a logits processor.
+
+A mask is over the slot's own ids: onsets 0..9999 then SEPARATOR; durations 10000..10999; notes 11000..27511 then REST.
+:func:`slot_ids` turns an index within a slot into an amt_id. Ids that the mask cannot express (controls, which are
+never sampled, and the second and third SEPARATOR) come from :func:`forced`, which always goes before the mask.
+
+:func:`check` looks at a whole sequence with logic of its own, for tests and for what engines hand back.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from midillm_jax.errors import UserError
+from midillm_jax.music.vocab import (
+    ANTICIPATION_TICKS,
+    CONTROL_OFFSET,
+    DRUM_PROGRAM,
+    DURATION_OFFSET,
+    DURATION_SLOT,
+    MAX_DURATION_TICKS,
+    MAX_GAP_TICKS,
+    MAX_ONSET_TICKS,
+    NOTE_OFFSET,
+    NOTE_SLOT,
+    NOTES,
+    ONSET_SLOT,
+    PITCHES,
+    PROGRAMS,
+    REST,
+    SEPARATOR,
+)
+
+Array = Any
+"""An array of whichever library ``xp`` is."""
+
+SLOT_WIDTHS = (MAX_ONSET_TICKS + 1, MAX_DURATION_TICKS, NOTES + 1)
+"""Ids that can be sampled in the onset, duration and note slot."""
+FREE = -1
+"""What :func:`forced` gives where the token may be sampled."""
+
+_NEVER = 1 << 30
+"""Onset id of the row after a request's last control: never due."""
+
+_PHASE = 0  # slot of the next token
+_LAST_ONSET = 1  # onset of the last event (controls are not events), 0 before the first
+_FLOOR = 2  # earliest onset the next event may have
+_ONSET = 3  # onset of the triple being written
+_CONTROL = 4  # 1 while that triple is a control
+_NO_LENGTH = 5  # 1 while that triple's duration is 0, as a REST's is
+_AT_TICK = 6  # events at _LAST_ONSET so far
+_NOTES = 7  # notes so far, neither rests nor controls
+_POINTER = 8  # controls written so far
+_CLOSED = 9  # 1 from the first SEPARATOR on
+STATE_SIZE = 10
+"""Columns of a state [K]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one request allows, on top of what makes a sequence well formed.
+
+    Raises:
+        UserError: nothing would be left.
+    """
+
+    programs: tuple[int, ...] | None = None
+    """Programs that may sound, 128 for drums; None for all."""
+    pitch_low: int = 0
+    pitch_high: int = PITCHES - 1
+    """Both ends included; drums, whose pitch names an instrument, are not held to it."""
+    max_onsets_per_tick: int = 64
+    """Events that may share a tick; real music stays well below."""
+    end_ticks: int = MAX_ONSET_TICKS
+    """No onset at or after this."""
+    max_notes: int | None = None
+    """Notes after which only the end is allowed; rests and controls are not counted. None for no limit."""
+    closes: bool = True
+    """Whether the model learned to end a piece; if not, SEPARATOR waits for max_notes or the second before the end."""
+
+    def __post_init__(self) -> None:
+        if self.programs is not None:
+            wrong = [program for program in self.programs if not 0 <= program < PROGRAMS]
+            if wrong or not self.programs:
+                found = wrong[0] if wrong else "an empty list"
+                raise UserError(f"limits: programs holds {found}; give at least one of 0 to 127, or 128 for drums")
+        if not 0 <= self.pitch_low <= self.pitch_high < PITCHES:
+            raise UserError(
+                f"limits: pitches {self.pitch_low} to {self.pitch_high} are no range; give two of 0 to 127, lower first"
+            )
+        if not 1 <= self.end_ticks <= MAX_ONSET_TICKS:
+            raise UserError(f"limits: the end is at {self.end_ticks} ticks of 10 ms; expected 1 to {MAX_ONSET_TICKS}")
+        if self.max_notes is not None and self.max_notes < 1:
+            raise UserError(f"limits: max_notes is {self.max_notes}; expected at least 1")
+        if self.max_onsets_per_tick < 1:
+            raise UserError(f"limits: max_onsets_per_tick is {self.max_onsets_per_tick}; expected at least 1")
+
+    def note_table(self) -> np.ndarray:
+        """Which of the 16,512 notes may sound: bool [NOTES]."""
+        programs = np.ones(PROGRAMS, bool) if self.programs is None else np.isin(np.arange(PROGRAMS), self.programs)
+        pitches = np.arange(PITCHES)
+        table = programs[:, None] & ((pitches >= self.pitch_low) & (pitches <= self.pitch_high))[None, :]
+        table[DRUM_PROGRAM] = programs[DRUM_PROGRAM]
+        return table.reshape(-1)
+
+
+class LimitArrays(NamedTuple):
+    """The limits of a batch, one row a request; an engine moves the arrays to its device once."""
+
+    notes: Array  # bool [B, NOTES]
+    max_onsets_per_tick: Array  # int32 [B]
+    end_ticks: Array  # int32 [B]
+    max_notes: Array  # int32 [B]
+    closes: Array  # bool [B]
+    ticks: Array  # int32 [MAX_ONSET_TICKS], 0 1 2 ...: the values of the onset slot
+
+
+class Controls(NamedTuple):
+    """The controls of a batch, sorted by onset, each request's followed by at least one row that is never due."""
+
+    ids: Array  # int32 [B, C, 3], control ids
+    rows: Array  # int32 [B], 0 1 2 ...
+
+
+def pack_limits(limits: Sequence[Limits]) -> LimitArrays:
+    """Numpy arrays for a batch of limits."""
+    unlimited = np.iinfo(np.int32).max
+    return LimitArrays(
+        notes=np.stack([one.note_table() for one in limits]),
+        max_onsets_per_tick=np.array([one.max_onsets_per_tick for one in limits], np.int32),
+        end_ticks=np.array([one.end_ticks for one in limits], np.int32),
+        max_notes=np.array([unlimited if one.max_notes is None else one.max_notes for one in limits], np.int32),
+        closes=np.array([one.closes for one in limits], bool),
+        ticks=np.arange(MAX_ONSET_TICKS, dtype=np.int32),
+    )
+
+
+def pack_controls(controls: Sequence[Sequence[int]], capacity: int = 0) -> Controls:
+    """Numpy arrays for a batch of flat control sequences (control ids, three a control, in any order).
+
+    ``capacity`` is the least number of controls to make room for, so that a jitted loop sees few shapes.
+    """
+    counts = [len(one) // 3 for one in controls]
+    ids = np.full((len(controls), max([capacity, *counts]) + 1, 3), _NEVER, np.int32)
+    for row, one in enumerate(controls):
+        triples = np.asarray(one, np.int32).reshape(-1, 3)
+        reason = _control_error(triples)
+        if reason is not None:
+            raise ValueError(f"controls: {reason}")
+        ids[row, : counts[row]] = triples[np.argsort(triples[:, 0], kind="stable")]
+    return Controls(ids, np.arange(len(controls), dtype=np.int32))
+
+
+def slot_ids(xp: Any, indices: Array, slot: int) -> Array:
+    """amt_ids of indices within a slot."""
+    if slot == ONSET_SLOT:
+        return xp.where(indices == MAX_ONSET_TICKS, SEPARATOR, indices)
+    return indices + (DURATION_OFFSET if slot == DURATION_SLOT else NOTE_OFFSET)
+
+
+def start(batch: int, limits: LimitArrays) -> np.ndarray:
+    """The state before the first triple: int32 [B, K]."""
+    if len(limits.end_ticks) != batch:
+        raise ValueError(f"limits of {len(limits.end_ticks)} requests for a batch of {batch}")
+    return np.zeros((batch, STATE_SIZE), np.int32)
+
+
+def allowed(xp: Any, state: Array, slot: int, limits: LimitArrays) -> Array:
+    """Which of the slot's ids may come next: bool [B, SLOT_WIDTHS[slot]], never empty in a row.
+
+    All rows must stand at ``slot``; where :func:`forced` gives an id the mask has no say.
+    """
+    last, notes = state[:, _LAST_ONSET], state[:, _NOTES]
+    heard = (notes > 0) | (state[:, _POINTER] > 0)
+    if slot == ONSET_SLOT:
+        floor, end = state[:, _FLOOR], limits.end_ticks
+        more = (floor < end) & (notes < limits.max_notes)
+        onsets = (limits.ticks[None, :] >= floor[:, None]) & (limits.ticks[None, :] < end[:, None]) & more[:, None]
+        # A model that never learned to close would cram notes against the end: open the door a second before.
+        separator = (heard & (limits.closes | (last + MAX_GAP_TICKS >= end))) | ~more
+        return xp.concatenate((onsets, separator[:, None]), 1)
+    if slot == DURATION_SLOT:
+        return (limits.ticks[None, :MAX_DURATION_TICKS] >= 0) & (state[:, _PHASE] >= 0)[:, None]
+    # A rest that did not move time on could be repeated for ever.
+    rest = (state[:, _NO_LENGTH] > 0) & heard & (state[:, _ONSET] > last)
+    return xp.concatenate((limits.notes, rest[:, None]), 1)
+
+
+def fold_end(xp: Any, logits: Array, limits: LimitArrays) -> Array:
+    """Onset-slot logits [B, W] in which SEPARATOR has gathered the probability of every onset at or past the end.
+
+    A mask alone would spread that probability over the last ticks before the end and pile up notes there; with this, a
+    piece asked to last 10 seconds stops as often as the model would have gone on past 10 seconds.
+    """
+    onsets, separator = logits[:, :MAX_ONSET_TICKS], logits[:, MAX_ONSET_TICKS]
+    past = xp.where(limits.ticks[None, :] >= limits.end_ticks[:, None], onsets, -math.inf)
+    peak = xp.maximum(xp.amax(past, 1), separator)
+    folded = peak + xp.log(xp.sum(xp.exp(past - peak[:, None]), 1) + xp.exp(separator - peak))
+    # Without a limit inside the window nothing is past the end; keep that case exact.
+    folded = xp.where(limits.end_ticks < MAX_ONSET_TICKS, folded, separator)
+    return xp.concatenate((onsets, folded[:, None]), 1)
+
+
+def forced(xp: Any, state: Array, controls: Controls) -> Array:
+    """The id that must come next, or FREE: int32 [B].
+
+    Before each event stand the controls whose onset is at most the previous event's + 500 ticks (``anticipate`` of
+    the reference); a closed sequence is SEPARATOR to the end.
+    """
+    phase = state[:, _PHASE]
+    ahead = controls.ids[controls.rows, state[:, _POINTER]]
+    due = ahead[:, 0] - CONTROL_OFFSET <= state[:, _LAST_ONSET] + ANTICIPATION_TICKS
+    onset = xp.where(due, ahead[:, 0], FREE)
+    rest = xp.where(state[:, _CONTROL] > 0, xp.where(phase == DURATION_SLOT, ahead[:, 1], ahead[:, 2]), FREE)
+    return xp.where(state[:, _CLOSED] > 0, SEPARATOR, xp.where(phase == ONSET_SLOT, onset, rest))
+
+
+def advance(xp: Any, state: Array, ids: Array, limits: LimitArrays) -> Array:
+    """The state after one more id a row; ``ids`` are amt_ids [B] of the slot at which each row stands."""
+    phase, last, at_tick = state[:, _PHASE], state[:, _LAST_ONSET], state[:, _AT_TICK]
+    first, final = phase == ONSET_SLOT, phase == NOTE_SLOT
+    closed = (state[:, _CLOSED] > 0) | (first & (ids == SEPARATOR))
+    control = xp.where(first, (ids >= CONTROL_OFFSET) & ~closed, state[:, _CONTROL] > 0)
+    onset = xp.where(first, xp.where(control, ids - CONTROL_OFFSET, ids), state[:, _ONSET])
+    no_length = xp.where(phase == DURATION_SLOT, ids == DURATION_OFFSET, state[:, _NO_LENGTH] > 0)
+    event = final & ~control & ~closed
+    at_tick = xp.where(event, xp.where(onset == last, at_tick, 0) + 1, at_tick)
+    last = xp.where(event, onset, last)
+    floor = xp.where(at_tick >= limits.max_onsets_per_tick, last + 1, last)
+    no, yes = 0 * phase, 0 * phase + 1  # flags in the state's own integer type, whichever library it is
+    columns = (
+        xp.where(final, no, phase + 1),
+        last,
+        floor,
+        onset,
+        xp.where(control, yes, no),
+        xp.where(no_length, yes, no),
+        at_tick,
+        xp.where(event & (ids != REST), state[:, _NOTES] + 1, state[:, _NOTES]),
+        xp.where(final & control & ~closed, state[:, _POINTER] + 1, state[:, _POINTER]),
+        xp.where(closed, yes, no),
+    )
+    return xp.stack(columns, 1)
+
+
+def has_closed(state: Array) -> Array:
+    """Which rows have ended: bool [B]."""
+    return state[:, _CLOSED] > 0
+
+
+def replay(amt_ids: Sequence[int], limits: Limits) -> np.ndarray:
+    """The state after a whole sequence of triples: int32 [K], for music that an engine is to continue."""
+    arrays = pack_limits([limits])
+    state = start(1, arrays)
+    for amt_id in np.asarray(amt_ids, np.int32):
+        state = advance(np, state, amt_id[None], arrays)
+    return state[0]
+
+
+def _control_error(triples: np.ndarray) -> str | None:
+    """What is wrong with control triples int32 [C, 3], or None."""
+    low = CONTROL_OFFSET + np.array([0, DURATION_OFFSET, NOTE_OFFSET])
+    outside = (triples < low) | (triples >= low + np.array([MAX_ONSET_TICKS, MAX_DURATION_TICKS, NOTES]))
+    if not outside.any():
+        return None
+    index, slot = np.argwhere(outside)[0]
+    return f"triple {index}: id {triples[index, slot]} is no control {('onset', 'duration', 'note')[slot]}"
+
+
+def check(amt_ids: Sequence[int] | np.ndarray, limits: Limits | None = None) -> str | None:
+    """What is wrong with a whole sequence after its flag, and in which triple, or None if it is well formed.
+
+    With ``limits``, also whether it keeps to them. Controls due after the last event may be there or not: training
+    rows leave them out, engines write them.
+    """
+    ids = np.asarray(amt_ids, np.int64)
+    if ids.ndim != 1:
+        return f"expected a flat sequence of ids, found an array of shape {ids.shape}"
+    if len(ids) % 3:
+        return f"ends inside triple {len(ids) // 3}: {len(ids)} ids are no whole number of triples"
+    triples = ids.reshape(-1, 3)
+    separators = (triples == SEPARATOR).any(1)
+    if separators.any():
+        index = int(np.argmax(separators))
+        if not (triples[index] == SEPARATOR).all():
+            return f"triple {index}: SEPARATOR must fill the triple, found {triples[index].tolist()}"
+        if index != len(triples) - 1:
+            return f"triple {index}: SEPARATOR must come last, {len(triples) - 1 - index} triples follow"
+        if index == 0:
+            return "triple 0: SEPARATOR before the first note"
+        triples = triples[:-1]
+    is_control = triples[:, 0] >= CONTROL_OFFSET
+    for index, (triple, control) in enumerate(zip(triples.tolist(), is_control.tolist(), strict=True)):
+        onset, duration, note = (amt_id - CONTROL_OFFSET for amt_id in triple) if control else triple
+        if not 0 <= onset < MAX_ONSET_TICKS:
+            return f"triple {index}: id {triple[0]} is no onset"
+        if not DURATION_OFFSET <= duration < DURATION_OFFSET + MAX_DURATION_TICKS:
+            return f"triple {index}: id {triple[1]} is no duration that goes with its onset"
+        if not NOTE_OFFSET <= note < NOTE_OFFSET + NOTES + (not control):
+            return f"triple {index}: id {triple[2]} is no note that goes with its onset"
+    rests = triples[:, 2] == REST
+    events, positions = triples[~is_control], np.flatnonzero(~is_control)
+    moves = np.diff(events[:, 0], prepend=0)
+    if (moves < 0).any():
+        index = int(np.argmax(moves < 0))
+        before = events[index - 1, 0]
+        return f"triple {positions[index]}: onset {events[index, 0]} comes before the last event's {before}"
+    for index in np.flatnonzero(rests).tolist():
+        if triples[index, 1] != DURATION_OFFSET:
+            return f"triple {index}: a REST lasts {triples[index, 1] - DURATION_OFFSET} ticks, expected 0"
+        if rests[: index + 1].all():
+            return f"triple {index}: REST before the first note"
+        if moves[np.searchsorted(positions, index)] == 0:
+            return f"triple {index}: a REST at {triples[index, 0]} ticks does not move time on"
+    return _misplaced_control(triples, is_control) or (None if limits is None else _beyond(triples, is_control, limits))
+
+
+def _misplaced_control(triples: np.ndarray, is_control: np.ndarray) -> str | None:
+    """Interleave the sequence's own controls with its events again, and compare."""
+    onsets = triples[:, 0] - CONTROL_OFFSET * is_control
+    controls = np.flatnonzero(is_control)
+    if (np.diff(onsets[controls]) < 0).any():
+        index = controls[1:][np.diff(onsets[controls]) < 0][0]
+        return f"triple {index}: control onset {onsets[index]} comes before the last control's"
+    events = np.flatnonzero(~is_control)
+    before = np.searchsorted(events, controls)  # events written before each control
+    heard = np.concatenate(([0], onsets[events]))  # the time that each number of events has reached
+    early = onsets[controls] > heard[before] + ANTICIPATION_TICKS
+    late = (before > 0) & (onsets[controls] <= heard[np.maximum(before - 1, 0)] + ANTICIPATION_TICKS)
+    for wrong, word in ((early, "early"), (late, "late")):
+        if wrong.any():
+            index = controls[np.argmax(wrong)]
+            return f"triple {index}: the control at {onsets[index]} ticks comes too {word}"
+    return None
+
+
+def _beyond(triples: np.ndarray, is_control: np.ndarray, limits: Limits) -> str | None:
+    """Which triple oversteps the limits, or None."""
+    events, positions = triples[~is_control], np.flatnonzero(~is_control)
+    late = events[:, 0] >= limits.end_ticks
+    if late.any():
+        index = int(np.argmax(late))
+        return f"triple {positions[index]}: onset {events[index, 0]} is not before the end at {limits.end_ticks}"
+    ticks, counts = np.unique(events[:, 0], return_counts=True)
+    if len(counts) and counts.max() > limits.max_onsets_per_tick:
+        return f"{counts.max()} events at {ticks[counts.argmax()]} ticks, at most {limits.max_onsets_per_tick} allowed"
+    notes = events[events[:, 2] != REST]
+    if limits.max_notes is not None and len(notes) > limits.max_notes:
+        return f"{len(notes)} notes, at most {limits.max_notes} allowed"
+    for onset, _, note in notes.tolist():
+        program, pitch = divmod(note - NOTE_OFFSET, PITCHES)
+        if limits.programs is not None and program not in limits.programs:
+            return f"program {program} at {onset} ticks is not among those allowed"
+        if program != DRUM_PROGRAM and not limits.pitch_low <= pitch <= limits.pitch_high:
+            return f"pitch {pitch} at {onset} ticks is outside {limits.pitch_low} to {limits.pitch_high}"
+    return None

@@ -1,0 +1,330 @@
+"""The two loops of the MIDI reader: bytes to messages, and messages on one clock to notes.
+
+Both are written in the subset of Python that numba compiles: plain loops over flat buffers, an error code and a
+byte offset for an answer. :func:`kernels` hands them out compiled (uint8 and int64 arrays in and out) or as they
+stand (``bytes`` and lists, which plain Python indexes faster than arrays); the answer is the same. They live in a
+module of their own because numba's cache is valid for as long as the module's file does not change.
+
+The rules are those of mido 1.3.3 under the ``anticipation`` package, whose token lists were the training data of
+the published checkpoints: what those accept, drop or refuse is accepted, dropped and refused here.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+OK = 0
+TRUNCATED = 1
+NOT_MIDI = 2
+HEADER_SHORT = 3
+ASYNCHRONOUS = 4
+NOT_A_TRACK = 5
+TRACK_TOO_LONG = 6
+OVERRUN = 7
+NO_STATUS = 8
+UNDEFINED_STATUS = 9
+STRAY_DATA = 10
+HIGH_DATA_BYTE = 11
+PAYLOAD_TOO_LONG = 12
+SYSEX_HIGH_BYTE = 13
+META_SHORT = 14
+BAD_DENOMINATOR = 15
+BAD_KEY = 16
+BAD_SMPTE_OFFSET = 17
+NO_CLOCK = 18
+
+NOTE_OFF, NOTE_ON, PROGRAM_CHANGE = 0x80, 0x90, 0xC0
+TEMPO, METER, OTHER = 0x51, 0x58, 0
+"""Kinds of message that :func:`scan` keeps; those of channel messages carry the channel in the low four bits."""
+
+MAX_PAYLOAD_BYTES = 1_000_000
+_LARGE = 1 << 54
+_HUGE = 1 << 61
+"""Ticks beyond this are counted as this many: no note so late can be stored, and the sum of two still fits int64."""
+# math.log(2**k, 2) is not a whole number for these k, and mido refuses the time signature over it. A table, so that
+# another C library's logarithm does not change which files are accepted.
+# fmt: off
+_REFUSED_EXPONENTS = (
+    29, 31, 39, 47, 51, 55, 58, 59, 62, 78, 93, 94, 95, 101, 102, 109, 110, 116, 117, 118, 124, 125, 141, 156, 171, 179,
+    186, 187, 188, 189, 190, 201, 202, 203, 204, 205, 217, 218, 219, 220, 221, 232, 233, 234, 235, 236, 247, 248, 249,
+    250, 251,
+)
+# fmt: on
+
+Buffer = Any
+"""``bytes`` or a list in plain Python, a uint8 or int64 array when compiled."""
+
+
+def scan(data: Buffer, ticks: Buffer, kinds: Buffer, offsets: Buffer) -> tuple[int, int, int, int, int, int, int]:
+    """Reads the messages of a MIDI file in file order.
+
+    ``ticks`` (absolute, from the track's start), ``kinds`` and ``offsets`` (of the first data byte) are filled, one
+    entry a message; they must hold ``len(data) // 2 + 1`` entries, as no message is shorter than two bytes. Messages
+    without a meaning here are kept as OTHER, once a tick and track, because every tick that holds a message is a
+    step of the clock; ends of tracks are not.
+
+    Returns (error, byte offset, track; messages, ticks per beat, last tick, program changes).
+    """
+    size = len(data)
+    count = 0
+    last_tick = 0
+    program_changes = 0
+    if size < 8:
+        return TRUNCATED, size, 0, 0, 0, 0, 0
+    if data[0] != 0x4D or data[1] != 0x54 or data[2] != 0x68 or data[3] != 0x64:  # "MThd"
+        return NOT_MIDI, 0, 0, 0, 0, 0, 0
+    header = (data[4] << 24) | (data[5] << 16) | (data[6] << 8) | data[7]
+    if header < 6:
+        return HEADER_SHORT, 4, 0, 0, 0, 0, 0
+    if size < 14:
+        return TRUNCATED, size, 0, 0, 0, 0, 0
+    form = (data[8] << 8) | data[9]
+    tracks = (data[10] << 8) | data[11]
+    division = (data[12] << 8) | data[13]
+    if form == 2:
+        return ASYNCHRONOUS, 8, 0, 0, 0, 0, 0
+    if tracks >= 0x8000:  # the fields are signed
+        tracks = 0
+    if division >= 0x8000:
+        division -= 0x10000
+    pos = 8 + header
+    for track in range(tracks):
+        if pos + 8 > size:
+            return TRUNCATED, size, track, 0, 0, 0, 0
+        if data[pos] != 0x4D or data[pos + 1] != 0x54 or data[pos + 2] != 0x72 or data[pos + 3] != 0x6B:  # "MTrk"
+            return NOT_A_TRACK, pos, track, 0, 0, 0, 0
+        end = pos + 8 + ((data[pos + 4] << 24) | (data[pos + 5] << 16) | (data[pos + 6] << 8) | data[pos + 7])
+        # A track is over when exactly its size has been read, so a size past the end of the file cannot be met.
+        if end > size:
+            return TRACK_TOO_LONG, pos + 4, track, 0, 0, 0, 0
+        pos += 8
+        tick = 0
+        running = 0
+        first = count
+        while pos != end:
+            delta = 0
+            while True:
+                if pos >= end:
+                    return OVERRUN, end, track, 0, 0, 0, 0
+                byte = data[pos]
+                pos += 1
+                delta = _HUGE if delta >= _LARGE else (delta << 7) | (byte & 0x7F)
+                if byte < 0x80:
+                    break
+            if pos >= end:
+                return OVERRUN, end, track, 0, 0, 0, 0
+            status = data[pos] + 0
+            begin = pos
+            is_running = status < 0x80
+            if is_running:
+                if running == 0:
+                    return NO_STATUS, pos, track, 0, 0, 0, 0
+                status = running
+            else:
+                pos += 1
+                if status != 0xFF:  # a meta event leaves the running status as it was
+                    running = status
+
+            kind = OTHER
+            at = pos
+            keep = True
+            if status < 0xF0 or status == 0xF1 or status == 0xF2 or status == 0xF3:
+                short = 0xC0 <= status < 0xE0 or status == 0xF1 or status == 0xF3
+                pos += 1 if short else 2
+                if pos > end:
+                    return OVERRUN, end, track, 0, 0, 0, 0
+                if data[at] >= 0x80:
+                    return HIGH_DATA_BYTE, at, track, 0, 0, 0, 0
+                if not short and data[at + 1] >= 0x80:
+                    return HIGH_DATA_BYTE, at + 1, track, 0, 0, 0, 0
+                if status < 0xA0:
+                    kind = status
+                elif 0xC0 <= status < 0xD0:
+                    kind = status
+                    program_changes += 1
+            elif status == 0xF4 or status == 0xF5 or status == 0xF9 or status == 0xFD:
+                return UNDEFINED_STATUS, begin, track, 0, 0, 0, 0
+            elif status == 0xF0 or status == 0xF7 or status == 0xFF:
+                meta = -1
+                if status == 0xFF:
+                    if pos >= end:
+                        return OVERRUN, end, track, 0, 0, 0, 0
+                    meta = data[pos] + 0
+                    pos += 1
+                elif is_running:
+                    pos += 1  # the data byte is lost and a new system exclusive message begins
+                length = 0
+                while True:
+                    if pos >= end:
+                        return OVERRUN, end, track, 0, 0, 0, 0
+                    byte = data[pos]
+                    pos += 1
+                    length = _HUGE if length >= _LARGE else (length << 7) | (byte & 0x7F)
+                    if byte < 0x80:
+                        break
+                if length > MAX_PAYLOAD_BYTES:
+                    return PAYLOAD_TOO_LONG, begin, track, 0, 0, 0, 0
+                at = pos
+                pos += length
+                if pos > end:
+                    return OVERRUN, end, track, 0, 0, 0, 0
+                if meta < 0:
+                    low = at
+                    high = pos
+                    if low < high and data[low] == 0xF0:
+                        low += 1
+                    if low < high and data[high - 1] == 0xF7:
+                        high -= 1
+                    for i in range(low, high):
+                        if data[i] >= 0x80:
+                            return SYSEX_HIGH_BYTE, i, track, 0, 0, 0, 0
+                elif meta == 0x00:
+                    if length == 1:
+                        return META_SHORT, begin, track, 0, 0, 0, 0
+                elif meta == 0x20:
+                    if length < 1:
+                        return META_SHORT, begin, track, 0, 0, 0, 0
+                elif meta == 0x2F:
+                    keep = False
+                elif meta == 0x51:
+                    if length < 3:
+                        return META_SHORT, begin, track, 0, 0, 0, 0
+                    kind = TEMPO
+                elif meta == 0x54:
+                    if length < 5:
+                        return META_SHORT, begin, track, 0, 0, 0, 0
+                    if (data[at] >> 5) > 3 or data[at + 1] > 59 or data[at + 2] > 59 or data[at + 4] > 99:
+                        return BAD_SMPTE_OFFSET, begin, track, 0, 0, 0, 0
+                elif meta == 0x58:
+                    if length < 4:
+                        return META_SHORT, begin, track, 0, 0, 0, 0
+                    if data[at + 1] in _REFUSED_EXPONENTS:
+                        return BAD_DENOMINATOR, begin, track, 0, 0, 0, 0
+                    kind = METER
+                elif meta == 0x59:
+                    if length < 2:
+                        return META_SHORT, begin, track, 0, 0, 0, 0
+                    if 7 < data[at] < 249 or data[at + 1] > 1:
+                        return BAD_KEY, begin, track, 0, 0, 0, 0
+                elif not (0x01 <= meta <= 0x07 or meta == 0x09 or meta == 0x21 or meta == 0x7F):
+                    delta = 0  # the delta time of an unknown meta event is lost
+            elif is_running:
+                return STRAY_DATA, begin, track, 0, 0, 0, 0
+
+            tick += delta
+            if tick > _HUGE:
+                tick = _HUGE
+            if keep and (kind != OTHER or count == first or ticks[count - 1] != tick):
+                ticks[count] = tick
+                kinds[count] = kind
+                offsets[count] = at
+                count += 1
+        if tick > last_tick:
+            last_tick = tick
+    return OK, 0, 0, count, division, last_tick, program_changes
+
+
+def pair(
+    data: Buffer,
+    ticks: Buffer,
+    kinds: Buffer,
+    offsets: Buffer,
+    division: int,
+    last_tick: int,
+    slots: Buffer,
+    heads: Buffer,
+    tails: Buffer,
+    following: Buffer,
+    onsets: Buffer,
+    lengths: Buffer,
+    notes: Buffer,
+    velocities: Buffer,
+    mark_times: Buffer,
+    mark_messages: Buffer,
+) -> tuple[int, int, int]:
+    """Runs the clock over messages sorted by tick and joins note-ons with their note-offs.
+
+    Open notes wait in queues, first in first out, one for each (channel, program, pitch). ``slots`` [16 x 129] of -1
+    numbers the pairs (channel, program) as they appear; ``heads`` and ``tails`` [128 x pairs] of -1 and ``following``
+    [messages] of -1 link the notes of a queue. Filled: ``onsets`` and ``lengths`` in seconds (-1 where no
+    note-off came), ``notes`` = 128 * program + pitch, ``velocities``; for tempo and meter messages ``mark_times`` in
+    seconds and ``mark_messages``, their index. All of these must hold as many entries as there are messages.
+
+    Returns (error, notes, marks).
+    """
+    programs = [0] * 16
+    tempo = 500_000
+    time = 0.0
+    last = 0
+    count = 0
+    marks = 0
+    used = 0
+    for i in range(len(ticks)):
+        tick = ticks[i]
+        if tick != last:
+            if division == 0 or (division < 0 and tempo > 0):
+                return NO_CLOCK, 0, 0
+            # This order of operations, in double precision, is what the reference computes.
+            time += (tick - last) * (tempo * 1e-6 / division)
+            last = tick
+        kind = kinds[i]
+        if kind == OTHER:
+            continue
+        at = offsets[i]
+        if kind == TEMPO:
+            tempo = (data[at] << 16) | (data[at + 1] << 8) | data[at + 2]
+            mark_times[marks] = time
+            mark_messages[marks] = i
+            marks += 1
+            continue
+        if kind == METER:
+            mark_times[marks] = time
+            mark_messages[marks] = i
+            marks += 1
+            continue
+        channel = kind & 0x0F
+        if kind >= PROGRAM_CHANGE:
+            programs[channel] = data[at] + 0
+            continue
+        program = 128 if channel == 9 else programs[channel]
+        pitch = data[at] + 0
+        slot = slots[129 * channel + program]
+        if kind >= NOTE_ON and data[at + 1] > 0:
+            if slot < 0:
+                slot = used
+                slots[129 * channel + program] = used
+                used += 1
+            key = 128 * slot + pitch
+            onsets[count] = time
+            lengths[count] = -1.0
+            notes[count] = 128 * program + pitch
+            velocities[count] = data[at + 1]
+            if heads[key] < 0:
+                heads[key] = count
+            else:
+                following[tails[key]] = count
+            tails[key] = count
+            count += 1
+        elif slot >= 0:
+            key = 128 * slot + pitch
+            note = heads[key]
+            if note >= 0:
+                lengths[note] = time - onsets[note]
+                heads[key] = following[note]
+    # The silence before the final end of track is a step of the clock too, though no note can see it.
+    if last_tick > last and (division == 0 or (division < 0 and tempo > 0)):
+        return NO_CLOCK, 0, 0
+    return OK, count, marks
+
+
+@functools.cache
+def kernels(compiled: bool) -> tuple[Callable[..., tuple[int, ...]], Callable[..., tuple[int, ...]]]:
+    """:func:`scan` and :func:`pair`; compiled needs numba, takes seconds at the first call and is cached on disk."""
+    if not compiled:
+        return scan, pair
+    import numba
+
+    try:
+        return numba.njit(cache=True, nogil=True)(scan), numba.njit(cache=True, nogil=True)(pair)
+    except RuntimeError:  # nowhere to write the cache: a read-only installation without a home directory
+        return numba.njit(nogil=True)(scan), numba.njit(nogil=True)(pair)

@@ -1,0 +1,1 @@
+"""Text tokenizers and the one place that lays out a row of tokens."""

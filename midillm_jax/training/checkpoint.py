@@ -1,0 +1,210 @@
+"""Orbax checkpoints: weights, optimiser and the state of every data stream, saved together.
+
+``RUN/checkpoints/STEP/`` holds four items: ``params``, ``optimizer``, ``data`` (JSON: stream id -> state, of all
+hosts) and ``config`` (JSON, as in ``RUN/config.json``). Saves are asynchronous; a step's folder appears under its
+final name only when it is whole.
+
+Where a run begins, in this order (the first that applies):
+
+1. its own run folder holds a checkpoint: weights, optimiser, step and streams go on from the newest;
+2. ``init_from`` names a run folder or a Hugging Face folder: its weights, everything else fresh;
+3. fresh weights from ``seed``.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging as absl_logging
+
+from midillm_jax import config as configs
+from midillm_jax.config import Config, ModelConfig
+from midillm_jax.errors import UserError
+from midillm_jax.model import embedding, hf, sharding
+from midillm_jax.model.llama import Definition, Execution, Params
+from midillm_jax.training.step import State, Training, init_state, state_shardings
+
+FOLDER = "checkpoints"
+MUST_NOT_CHANGE = ("model", "seed", "param_dtype")
+"""Fields whose change would make a checkpoint of the same run unreadable or its continuation another run."""
+
+
+class Checkpoints:
+    """Saves and restores one run."""
+
+    def __init__(self, training: Training):
+        # Orbax reports every step of every save through absl; a run's own lines say what matters.
+        absl_logging.set_verbosity(absl_logging.ERROR)
+        config = training.config
+        self._training = training
+        self.folder = Path(config.folder).absolute() / FOLDER
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=ocp.CheckpointManagerOptions(max_to_keep=config.checkpoint.keep, create=True)
+        )
+
+    def latest_step(self) -> int | None:
+        """Step of the newest whole checkpoint."""
+        step: int | None = self._manager.latest_step()
+        return step
+
+    def save(self, step: int, state: State, streams: dict[str, Any]) -> None:
+        """Begins saving; weights are copied before this returns, files are written behind.
+
+        Args:
+            step: updates done.
+            streams: this host's stream states (data.batches.Batches.get_state).
+        """
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state["params"]),
+                optimizer=ocp.args.StandardSave(state["optimizer"]),
+                data=ocp.args.JsonSave(_gather(streams)),
+                config=ocp.args.JsonSave(dataclasses.asdict(self._training.config)),
+            ),
+        )
+
+    def restore(self) -> tuple[State, dict[str, Any], int] | None:
+        """The newest checkpoint: state, stream states of all hosts, updates done; None when there is none.
+
+        Raises:
+            UserError: it belongs to a run of another shape; old and new values are shown.
+        """
+        step = self.latest_step()
+        if step is None:
+            return None
+        saved = self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
+        _check_unchanged(saved, self._training.config, self.folder / str(step))
+        shapes = jax.eval_shape(lambda: init_state(self._training, self._training.definition.init(jax.random.key(0))))
+        target = _with_shardings(shapes, state_shardings(self._training))
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(target["params"]),
+                optimizer=ocp.args.StandardRestore(target["optimizer"]),
+                data=ocp.args.JsonRestore(),
+            ),
+        )
+        count = jax.device_put(np.int32(step), sharding.replicated(self._training.mesh))
+        state = {"params": restored["params"], "optimizer": restored["optimizer"], "step": count}
+        return state, restored["data"], step
+
+    def wait(self) -> None:
+        """Returns when what was begun is written."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then lets go of the folder."""
+        self._manager.close()
+
+
+def fresh_state(training: Training) -> State:
+    """The state of a run that has no checkpoint of its own: from ``init_from``, or from the seed."""
+    config = training.config
+    shardings = state_shardings(training)
+    key = jax.random.key(config.seed)
+    if not config.init_from:
+        start = jax.jit(lambda key: init_state(training, training.definition.init(key)), out_shardings=shardings)
+        return start(key)
+    source, params = load_weights(config.init_from)
+    if not source.music_vocab_size:
+        params = embedding.grow(params, source, config.model.music_vocab_size, config.music_init, key)
+    wanted = training.definition.abstract()
+    _check_shapes(params, wanted, config.init_from)
+    params = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), params, wanted)
+    placed = jax.tree.map(jax.device_put, params, shardings["params"])
+    return jax.jit(lambda params: init_state(training, params), out_shardings=shardings)(placed)
+
+
+def load_weights(where: str) -> tuple[ModelConfig, Params]:
+    """Weights of a run folder (newest checkpoint), of ``RUN/STEP`` or of a Hugging Face folder."""
+    if (Path(where) / "config.json").is_file() and not (Path(where) / FOLDER).is_dir():
+        return hf.read_hf(Path(where))
+    config, params = load_params(where)
+    return config.model, params
+
+
+def load_params(where: str) -> tuple[Config, Params]:
+    """Config and weights (numpy, on the host) of a run.
+
+    Args:
+        where: a run folder, for its newest checkpoint, or ``RUN/STEP``.
+
+    Raises:
+        UserError: no run or no checkpoint there.
+    """
+    path = Path(where)
+    wanted: int | None = None
+    if not (path / FOLDER).is_dir() and path.name.isdigit():
+        wanted, path = int(path.name), path.parent
+        path = path.parent if path.name == FOLDER else path
+    folder = (path / FOLDER).absolute()
+    if not folder.is_dir():
+        raise UserError(f"{where}: no checkpoints there; expected the folder of a run, such as runs/NAME, or RUN/STEP.")
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+        step = manager.latest_step() if wanted is None else wanted
+        if step is None or step not in manager.all_steps():
+            raise UserError(f"{folder}: step {step} is not there; saved steps: {list(manager.all_steps()) or 'none'}.")
+        saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
+        config = configs.from_json(json.dumps(saved), f"{folder / str(step)}: config")
+        abstract = Definition(config.model, Execution(config.param_dtype, "float32", "none")).abstract()
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        target = _with_shardings(abstract, jax.tree.map(lambda _: here, abstract))
+        restored = manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(target)))["params"]
+    return config, jax.tree.map(np.asarray, restored)
+
+
+def _with_shardings(shapes: Any, shardings: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf, placed: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), shapes, shardings
+    )
+
+
+def _check_unchanged(saved: dict[str, Any], config: Config, where: Path) -> None:
+    now = json.loads(configs.to_json(config))
+    for name in MUST_NOT_CHANGE:
+        if saved[name] != now[name]:
+            old, new = saved[name], now[name]
+            if isinstance(old, dict):
+                changed = [key for key in new if key not in old or old[key] != new[key]]
+                name, old, new = f"{name}.{changed[0]}", old[changed[0]], new[changed[0]]
+            raise UserError(
+                f"{where}: was saved with {name} = {old}, but the config now says {new}; change it back, or start "
+                "another run with another --name."
+            )
+
+
+def _check_shapes(params: Params, wanted: Params, where: str) -> None:
+    def flat(tree: Params) -> dict[str, tuple[int, ...]]:
+        paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in paths}
+
+    found, expected = flat(params), flat(wanted)
+    for name in expected.keys() | found.keys():
+        if found.get(name) != expected.get(name):
+            raise UserError(
+                f"init_from {where}: {name} has shape {found.get(name)}, the config's model needs "
+                f"{expected.get(name)}; make the model section of the config match the weights."
+            )
+
+
+def _gather(streams: dict[str, Any]) -> dict[str, Any]:
+    """Stream states of all hosts, on every host."""
+    if jax.process_count() == 1:
+        return streams
+    from jax.experimental import multihost_utils
+
+    mine = np.frombuffer(json.dumps(streams).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int64(mine.size))
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: mine.size] = mine
+    everyone = multihost_utils.process_allgather(padded)
+    merged: dict[str, Any] = {}
+    for row, size in zip(everyone, sizes, strict=True):
+        merged |= json.loads(row[: int(size)].tobytes())
+    return merged

@@ -1,0 +1,226 @@
+"""The training loop: batches in, steps, evaluation, checkpoints, logs, and a clean end when asked to stop."""
+
+import functools
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from midillm_jax import config as configs
+from midillm_jax.config import Config
+from midillm_jax.data.batches import Batches
+from midillm_jax.errors import UserError
+from midillm_jax.model import sharding
+from midillm_jax.model.llama import parameter_count
+from midillm_jax.training import metrics, optimizer
+from midillm_jax.training.checkpoint import Checkpoints, fresh_state
+from midillm_jax.training.step import State, Training, eval_step, make_training, place, state_shardings, train_step
+
+Sums = dict[str, float]
+
+
+def train(config: Config) -> Path:
+    """Runs or resumes a training run to its last step.
+
+    Returns:
+        the run folder.
+
+    Raises:
+        UserError: configuration, data and checkpoint do not fit together, or the loss is not finite.
+        KeyboardInterrupt: Ctrl-C; the run was saved first. SIGTERM ends the process with code 143 likewise.
+    """
+    training = make_training(config, sharding.make_mesh(config.mesh))
+    folder = Path(config.folder)
+    batches = open_batches(config, "train")
+    first = jax.process_index() == 0
+    checkpoints = Checkpoints(training)
+    restored = checkpoints.restore()
+    if restored is None:
+        start, state = 0, fresh_state(training)
+    else:
+        state, streams, start = restored
+        batches.set_state(streams)
+    if first:
+        _write(folder / "config.json", configs.to_json(config))
+    log = metrics.RunLog(folder, config.name, config.steps, start, active=first)
+    try:
+        log.say(_headline(config, training, start))
+        with _stop_signals() as stop:
+            _run(config, training, state, start, batches, checkpoints, log, stop)
+    finally:
+        log.close()
+        checkpoints.close()
+        batches.close()
+    return folder
+
+
+def _run(
+    config: Config,
+    training: Training,
+    state: State,
+    start: int,
+    batches: Batches,
+    checkpoints: Checkpoints,
+    log: metrics.RunLog,
+    stop: list[int],
+) -> None:
+    step_fn = jax.jit(
+        functools.partial(train_step, training),
+        donate_argnums=0,
+        out_shardings=(state_shardings(training), sharding.replicated(training.mesh)),
+    )
+    evaluate = jax.jit(functools.partial(eval_step, training))
+    rate = optimizer.schedule(config.optimizer, config.steps)
+    tokens = (config.data.text_rows + config.data.music_rows) * config.data.row_length
+    window = _Window()
+    pending: tuple[int, dict[str, jax.Array], np.ndarray] | None = None
+    saved_at = time.monotonic()
+    saved_step = start if start else None
+
+    def settle() -> None:
+        """Reads the figures of the step before: by now it is done, so that reading does not stall the device."""
+        nonlocal pending
+        if pending is not None:
+            window.add(*pending, batches)
+            pending = None
+
+    for step in range(start + 1, config.steps + 1):
+        with window.waiting():
+            batch = next(batches)
+        state, sums = step_fn(state, place(training, batch))
+        settle()
+        pending = (step, sums, batch["record_ids"])
+        log.advance(step)
+        last = step == config.steps
+        if step % config.log_every_steps == 0 or last:
+            settle()
+            shown = window.figures(tokens)
+            window = _Window()
+            log.write(step, "train", shown | {"learning_rate": float(rate(step - 1)), "tokens": float(step * tokens)})
+        if step % config.eval.every_steps == 0 or last:
+            settle()
+            log.write(step, "validation", validate(config, training, evaluate, state))
+        due = time.monotonic() - saved_at > 60 * config.checkpoint.every_minutes
+        if step % config.checkpoint.every_steps == 0 or due or last or stop:
+            settle()
+            if saved_step != step:
+                checkpoints.save(step, state, batches.get_state())
+            saved_at, saved_step = time.monotonic(), step
+        if stop and not last:
+            checkpoints.wait()
+            log.say(f"stopped after step {step}, saved in {checkpoints.folder / str(step)}")
+            if stop[0] == signal.SIGTERM:
+                sys.exit(128 + signal.SIGTERM)
+            raise KeyboardInterrupt
+    settle()
+    checkpoints.wait()
+
+
+def validate(config: Config, training: Training, evaluate: Any, state: State) -> metrics.Figures:
+    """Figures on held-out rows; the same rows every time."""
+    held_out = open_batches(config, "validation")
+    total: Sums = {}
+    for _ in range(config.eval.batches):
+        sums = jax.device_get(evaluate(state["params"], place(training, next(held_out))))
+        total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
+    held_out.close()
+    return metrics.figures(total)
+
+
+def open_batches(config: Config, split: Literal["train", "validation"]) -> Batches:
+    """This host's batches of a split."""
+    return Batches(
+        config.data,
+        split=split,
+        text_vocab_size=config.model.text_vocab_size,
+        seed=config.seed,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+
+
+class _Window:
+    """Sums and times since the last logged row."""
+
+    def __init__(self) -> None:
+        self._sums: Sums = {}
+        self._norm = 0.0
+        self._steps = 0
+        self._waited = 0.0
+        self._since = time.monotonic()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._waited += time.monotonic() - began
+
+    def add(self, step: int, sums: dict[str, jax.Array], record_ids: np.ndarray, batches: Batches) -> None:
+        values = {name: float(value) for name, value in jax.device_get(sums).items()}
+        if not math.isfinite(values["objective"]) or not math.isfinite(values["gradient_norm"]):
+            records = sorted({int(record) for record in record_ids.ravel() if record >= 0})
+            named = ", ".join(batches.describe(record) for record in records[:8])
+            more = " ..." if len(records) > 8 else ""
+            raise UserError(
+                f"step {step}: the loss is {values['objective']} and the gradient norm {values['gradient_norm']}, "
+                f"expected finite numbers; the batch held {len(records)} records: {named}{more}. The last "
+                "checkpoint is from before; lower --optimizer.learning-rate or look at these records."
+            )
+        self._norm = values.pop("gradient_norm")
+        self._sums = {name: self._sums.get(name, 0.0) + value for name, value in values.items()}
+        self._steps += 1
+
+    def figures(self, tokens_per_step: int) -> metrics.Figures:
+        elapsed = time.monotonic() - self._since
+        return metrics.figures(self._sums) | {
+            "gradient_norm": self._norm,
+            "tokens_per_second": self._steps * tokens_per_step / elapsed,
+            "data_wait_share": self._waited / elapsed,
+        }
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that the step at hand is finished and saved; a second SIGINT stops at once."""
+    caught: list[int] = []
+
+    def catch(number: int, _: FrameType | None) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _headline(config: Config, training: Training, start: int) -> str:
+    devices = training.mesh.devices.flat
+    where = f"{training.mesh.size} x {next(devices).device_kind}"
+    mesh = " x ".join(f"{axis} {size}" for axis, size in training.mesh.shape.items())
+    begin = (
+        f"resumed at step {start}" if start else (f"from {config.init_from}" if config.init_from else "fresh weights")
+    )
+    return (
+        f"{config.name}: {parameter_count(config.model):,} parameters, {begin}; {where} ({mesh}); "
+        f"{config.data.text_rows} text + {config.data.music_rows} music rows of {config.data.row_length} tokens a step"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)

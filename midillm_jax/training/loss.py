@@ -1,0 +1,202 @@
+"""Next-token cross-entropy that never holds the whole logits.
+
+Logits exist for a chunk of tokens at a time and are computed again in the backward pass. Two forms:
+
+``full``
+    Every target is normalised over all rows of the table (padding rows left out), as MIDI-LLM was trained.
+``slot``
+    A music target is normalised over the rows its slot can hold, controls included: onset 20,001 rows (with
+    SEPARATOR), duration 2,001, note 33,026 (with REST and SEPARATOR). Text targets use the text rows. It bounds
+    the likelihood under the grammar from above; a model trained so must be sampled with the grammar.
+
+Which slot a token has follows from its index: data/batches.py puts every onset at an index = 0 mod 3.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from midillm_jax.config import LossConfig, ModelConfig
+from midillm_jax.music import vocab
+
+Batch = dict[str, jax.Array]
+
+
+class Span(NamedTuple):
+    """Consecutive AMT ids."""
+
+    start: int
+    size: int
+
+
+SLOT_SPANS: tuple[tuple[Span, ...], ...] = (
+    (
+        Span(vocab.ONSET_OFFSET, vocab.MAX_ONSET_TICKS),
+        Span(vocab.CONTROL_OFFSET + vocab.ONSET_OFFSET, vocab.MAX_ONSET_TICKS),
+        Span(vocab.SEPARATOR, 1),
+    ),
+    (
+        Span(vocab.DURATION_OFFSET, vocab.MAX_DURATION_TICKS),
+        Span(vocab.CONTROL_OFFSET + vocab.DURATION_OFFSET, vocab.MAX_DURATION_TICKS),
+        Span(vocab.SEPARATOR, 1),
+    ),
+    (
+        Span(vocab.NOTE_OFFSET, vocab.NOTES + 1),
+        Span(vocab.CONTROL_OFFSET + vocab.NOTE_OFFSET, vocab.NOTES),
+        Span(vocab.SEPARATOR, 1),
+    ),
+)
+"""The ids that can stand in the onset, duration and note slot, in the order of the slot's own rows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a device batch [parts, rows, T] is ordered: each of ``shards`` groups holds its text rows first."""
+
+    shards: int
+    text_rows: int
+    music_rows: int
+
+    def split(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[rows, ...] -> text rows and music rows, each still split over devices by the rows axis."""
+        text = self.text_rows // self.shards
+        grouped = x.reshape(self.shards, -1, *x.shape[1:])
+        return (
+            grouped[:, :text].reshape(self.text_rows, *x.shape[1:]),
+            grouped[:, text:].reshape(self.music_rows, *x.shape[1:]),
+        )
+
+    def join(self, text: jax.Array, music: jax.Array) -> jax.Array:
+        """The inverse of :meth:`split`."""
+        grouped = [x.reshape(self.shards, -1, *x.shape[1:]) for x in (text, music)]
+        joined = jnp.concatenate(grouped, axis=1)
+        return joined.reshape(self.text_rows + self.music_rows, *text.shape[1:])
+
+
+def token_losses(
+    hidden: jax.Array, table: jax.Array, targets: jax.Array, rows: int, chunk: int
+) -> tuple[jax.Array, jax.Array]:
+    """Negative log-likelihood of each target under a softmax over the first ``rows`` rows of ``table``.
+
+    Args:
+        hidden: [B, T, D], the states that predict.
+        table: [R, D], R >= rows.
+        targets: int32 [B, T] row numbers; a target outside 0..rows-1 gets a meaningless finite loss.
+        rows: rows that take part.
+        chunk: positions of T whose logits exist at one time.
+
+    Returns:
+        losses [B, T] in nats and log-normalisers [B, T], float32.
+    """
+    batch, length, width = hidden.shape
+    chunk = min(chunk, length)
+    chunks = -(-length // chunk)
+    padding = chunks * chunk - length
+    hidden = jnp.pad(hidden, ((0, 0), (0, padding), (0, 0))).reshape(batch, chunks, chunk, width)
+    targets = jnp.pad(targets, ((0, 0), (0, padding))).reshape(batch, chunks, chunk)
+    table = table.astype(hidden.dtype)
+    row_ids = jnp.arange(table.shape[0])[None, None]
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def one(_: None, scanned: tuple[jax.Array, jax.Array]) -> tuple[None, tuple[jax.Array, jax.Array]]:
+        states, ids = scanned
+        logits = jnp.einsum("BTD,RD->BTR", states, table, preferred_element_type=jnp.float32)
+        if table.shape[0] != rows:
+            logits = jnp.where(row_ids < rows, logits, -jnp.inf)
+        log_z = jax.nn.logsumexp(logits, axis=-1)
+        # A comparison instead of a gather: it stays local to each device when the rows are sharded.
+        target_logit = jnp.sum(jnp.where(row_ids == ids[..., None], logits, 0.0), axis=-1)
+        return None, (log_z - target_logit, log_z)
+
+    _, (losses, log_zs) = jax.lax.scan(one, None, (jnp.moveaxis(hidden, 1, 0), jnp.moveaxis(targets, 1, 0)))
+
+    def flat(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x, 0, 1).reshape(batch, -1)[:, :length]
+
+    return flat(losses), flat(log_zs)
+
+
+def slot_rows(amt_ids: jax.Array, slot: int) -> jax.Array:
+    """Row of each AMT id among its slot's own rows; ids of other slots give 0."""
+    row = jnp.zeros_like(amt_ids)
+    offset = 0
+    for start, size in SLOT_SPANS[slot]:
+        inside = (amt_ids >= start) & (amt_ids < start + size)
+        row = jnp.where(inside, amt_ids - start + offset, row)
+        offset += size
+    return row
+
+
+def slot_table(table: jax.Array, text_vocab_size: int, slot: int) -> jax.Array:
+    """The slot's own rows of the head, [20,001 or 2,001 or 33,026, D]."""
+    starts = [(text_vocab_size + span.start, span.size) for span in SLOT_SPANS[slot]]
+    return jnp.concatenate([table[start : start + size] for start, size in starts])
+
+
+def batch_losses(
+    hidden: jax.Array, table: jax.Array, batch: Batch, model: ModelConfig, loss: LossConfig, layout: Layout
+) -> tuple[jax.Array, jax.Array]:
+    """Losses and log-normalisers [rows, T] of every token as a target, predicted by the state before it.
+
+    Args:
+        hidden: [rows, T, D] of the batch's own tokens.
+        table: output head [V, D].
+        batch: fields of CONTRACTS, [rows, T], ordered as ``layout`` says.
+    """
+    previous = jnp.pad(hidden, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    tokens = batch["tokens"]
+
+    def chunk(rows: int) -> int:
+        return max(1, loss.chunk_tokens * layout.shards // rows)
+
+    if loss.kind == "full":
+        return token_losses(previous, table, tokens, model.vocab_size, chunk(tokens.shape[0]))
+
+    text_hidden, music_hidden = layout.split(previous)
+    text_tokens, music_tokens = layout.split(tokens)
+    text: tuple[jax.Array, jax.Array] = (jnp.zeros(text_tokens.shape), jnp.zeros(text_tokens.shape))
+    if layout.text_rows:
+        text_table = table[: model.text_vocab_size]
+        text = token_losses(text_hidden, text_table, text_tokens, model.text_vocab_size, chunk(layout.text_rows))
+    music: tuple[jax.Array, jax.Array] = (jnp.zeros(music_tokens.shape), jnp.zeros(music_tokens.shape))
+    if layout.music_rows:
+        for slot in range(3):
+            rows = slot_table(table, model.text_vocab_size, slot)
+            targets = slot_rows(music_tokens[:, slot::3] - model.text_vocab_size, slot)
+            parts = token_losses(music_hidden[:, slot::3], rows, targets, rows.shape[0], chunk(layout.music_rows))
+            music = (music[0].at[:, slot::3].set(parts[0]), music[1].at[:, slot::3].set(parts[1]))
+    return layout.join(text[0], music[0]), layout.join(text[1], music[1])
+
+
+def sums(
+    losses: jax.Array, log_zs: jax.Array, batch: Batch, model: ModelConfig, loss: LossConfig
+) -> dict[str, jax.Array]:
+    """What a step adds up over its tokens, float32 scalars.
+
+    ``objective`` and ``weight`` make the loss; ``text_nats`` / ``text_tokens``, ``onset_nats``,
+    ``duration_nats``, ``note_nats`` / ``notes`` make the logged figures. ``notes`` counts sounding notes: not
+    rests, not separators. All sums are over targets of non-zero weight.
+    """
+    weights, slot = batch["loss_weights"], batch["slot"]
+    # Where the weight is 0 a slot loss means nothing: it must not reach the sum, not even as 0 x inf.
+    weighted = jnp.where(weights > 0, losses, 0.0) * weights
+    penalty = jnp.where(weights > 0, jnp.square(log_zs), 0.0) * weights
+    amt_ids = batch["tokens"] - model.text_vocab_size
+    silent = (amt_ids == vocab.REST) | (amt_ids == vocab.SEPARATOR)
+
+    def total(where: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(where & (weights > 0), losses, 0.0))
+
+    return {
+        "objective": jnp.sum(weighted) + loss.z_loss * jnp.sum(penalty),
+        "weight": jnp.sum(weights),
+        "text_nats": total(slot == vocab.NO_SLOT),
+        "text_tokens": jnp.sum((slot == vocab.NO_SLOT) & (weights > 0)).astype(jnp.float32),
+        "onset_nats": total(slot == vocab.ONSET_SLOT),
+        "duration_nats": total(slot == vocab.DURATION_SLOT),
+        "note_nats": total(slot == vocab.NOTE_SLOT),
+        "notes": jnp.sum((slot == vocab.NOTE_SLOT) & (weights > 0) & ~silent).astype(jnp.float32),
+    }

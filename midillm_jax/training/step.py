@@ -1,0 +1,149 @@
+"""The train step and the evaluation step, as pure functions of (state, batch) for jax.jit with NamedSharding."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from midillm_jax.config import Config
+from midillm_jax.errors import UserError
+from midillm_jax.model import sharding
+from midillm_jax.model.llama import Definition, Execution, Params, head_table
+from midillm_jax.training import loss as losses
+from midillm_jax.training.optimizer import make_optimizer
+
+State = dict[str, Any]
+"""``params``, ``optimizer`` (optax state), ``step`` (int32): an ordinary tree."""
+
+DEVICE_FIELDS = ("tokens", "segment_ids", "positions", "loss_weights", "slot")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Everything a step needs that is not an array."""
+
+    config: Config
+    definition: Definition
+    optimizer: optax.GradientTransformation
+    mesh: Mesh
+    layout: losses.Layout
+    """Of one part of a batch; a batch is ``optimizer.accumulation_steps`` parts."""
+
+
+def make_training(config: Config, mesh: Mesh) -> Training:
+    """Checks what has to fit together and builds the step's static part.
+
+    Raises:
+        UserError: rows of the batch that do not divide over the mesh and the accumulation steps.
+    """
+    definition = Definition(config.model, Execution(config.param_dtype, config.compute_dtype, config.remat))
+    parts = config.optimizer.accumulation_steps
+    shards = sharding.batch_shards(mesh)
+    for name, rows in (("text_rows", config.data.text_rows), ("music_rows", config.data.music_rows)):
+        if rows % (parts * shards):
+            raise UserError(
+                f"data.{name}: {rows} rows do not divide into {parts} accumulation step(s) on {shards} batch "
+                f"shard(s) of the mesh; choose a multiple of {parts * shards}."
+            )
+    return Training(
+        config=config,
+        definition=definition,
+        optimizer=make_optimizer(config.optimizer, config.steps, definition.logical_axes()),
+        mesh=mesh,
+        layout=losses.Layout(shards, config.data.text_rows // parts, config.data.music_rows // parts),
+    )
+
+
+def state_shardings(training: Training) -> State:
+    """NamedShardings of the whole state; optimiser moments lie where their weights lie."""
+    shapes = jax.eval_shape(lambda: init_state(training, training.definition.init(jax.random.key(0))))
+    axes = training.definition.logical_axes()
+    weights = sharding.weight_shardings(training.mesh, shapes["params"], axes)
+    whole = sharding.replicated(training.mesh)
+    moments = optax.tree.map_params(
+        training.optimizer,
+        lambda _, placed: placed,
+        shapes["optimizer"],
+        weights,
+        transform_non_params=lambda _: whole,
+    )
+    return {"params": weights, "optimizer": moments, "step": whole}
+
+
+def init_state(training: Training, params: Params) -> State:
+    """The state before the first step."""
+    return {"params": params, "optimizer": training.optimizer.init(params), "step": jnp.zeros((), jnp.int32)}
+
+
+def _sums(training: Training, params: Params, batch: losses.Batch) -> dict[str, jax.Array]:
+    config = training.config
+    hidden = training.definition.forward(params, batch["tokens"], batch["positions"], batch["segment_ids"])
+    per_token = losses.batch_losses(hidden, head_table(params), batch, config.model, config.loss, training.layout)
+    return losses.sums(*per_token, batch, config.model, config.loss)
+
+
+def train_step(training: Training, state: State, batch: losses.Batch) -> tuple[State, dict[str, jax.Array]]:
+    """One update.
+
+    Args:
+        state: donated by the caller.
+        batch: fields [parts, rows, T]; the gradient is that of the whole batch: the weighted sum over all
+            parts divided by the sum of all weights.
+
+    Returns:
+        the new state and the batch's sums with ``gradient_norm`` (before clipping).
+    """
+    total_weight = jnp.maximum(jnp.sum(batch["loss_weights"]), 1.0)
+
+    def part_loss(params: Params, part: losses.Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        sums = _sums(training, params, part)
+        return sums["objective"] / total_weight, sums
+
+    gradient_of = jax.grad(part_loss, has_aux=True)
+    if batch["tokens"].shape[0] == 1:
+        gradient, sums = gradient_of(state["params"], {name: field[0] for name, field in batch.items()})
+    else:
+
+        def add(carry: Any, part: losses.Batch) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, carry, gradient_of(state["params"], part)), None
+
+        first = {name: field[0] for name, field in batch.items()}
+        zeros = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradient_of, state["params"], first)
+        )
+        (gradient, sums), _ = jax.lax.scan(add, zeros, batch)
+    updates, optimizer_state = training.optimizer.update(gradient, state["optimizer"], state["params"])
+    params = optax.apply_updates(state["params"], updates)
+    sums["gradient_norm"] = optax.tree.norm(gradient)
+    return {"params": params, "optimizer": optimizer_state, "step": state["step"] + 1}, sums
+
+
+def eval_step(training: Training, params: Params, batch: losses.Batch) -> dict[str, jax.Array]:
+    """Sums of a batch [parts, rows, T] without an update."""
+    parts = jax.lax.map(lambda part: _sums(training, params, part), batch)
+    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
+
+
+def place(training: Training, batch: dict[str, np.ndarray]) -> losses.Batch:
+    """Moves this host's rows to its devices as global arrays [parts, rows, T].
+
+    Rows come text first, then music. Each device shard of each part gets its share of both, so that telling
+    them apart in the loss moves no data.
+    """
+    parts = training.config.optimizer.accumulation_steps
+    text_rows = training.config.data.text_rows // jax.process_count()
+    local_shards = training.layout.shards // jax.process_count()
+    target = jax.sharding.NamedSharding(training.mesh, jax.sharding.PartitionSpec(None, sharding.BATCH_AXES))
+
+    def one(field: np.ndarray) -> jax.Array:
+        kinds = [
+            rows.reshape(parts, local_shards, -1, rows.shape[-1]) for rows in (field[:text_rows], field[text_rows:])
+        ]
+        ordered = np.concatenate(kinds, axis=2).reshape(parts, -1, field.shape[-1])
+        return jax.make_array_from_process_local_data(target, ordered)
+
+    return {name: one(batch[name]) for name in DEVICE_FIELDS}

@@ -1,0 +1,88 @@
+"""What midillm_jax is made of and needs; ``make test`` and ``make demo`` install from here.
+
+``install_requires`` is what ``generate`` needs and has wheels on Linux, macOS and Windows. A floor is the oldest
+release that the tests were run with.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "([^"]+)"$', (ROOT / "midillm_jax/__init__.py").read_text(), re.MULTILINE)
+assert VERSION is not None, "midillm_jax/__init__.py: no line __version__ = ..."
+README = ROOT / "README.md"
+
+EXTRAS = {
+    # Training, and preparing shards for it. array_record has no wheel for Windows.
+    "train": [
+        "array_record>=0.8.6",
+        "grain>=0.2.18",
+        "numba>=0.68",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "tensorboard>=2.21",
+        "tensorboardX>=2.6.5",
+        "tensorstore>=0.1.86",
+    ],
+    # Writing compressed audio; FluidSynth itself is a program of the operating system.
+    "audio": ["soundfile>=0.13"],
+    "tpu": ["jax[tpu]"],
+    "gpu": ["jax[cuda13]"],
+    "vllm": ["vllm"],
+    "llamacpp": ["llama-cpp-python"],
+    "eval": ["onnxruntime", "pyloudnorm", "soundfile>=0.13", "transformers>=5"],
+    "page": ["gradio"],
+    "beam": ["apache-beam"],
+    "dev": [
+        "hypothesis>=6.170",
+        "llama-models>=0.3",  # carries Llama 3's vocabulary, for one slow test
+        "mypy>=2.4",
+        "packaging>=26",
+        "pytest>=9",
+        "pytest-xdist>=3.8",
+        "ruff>=0.17",
+        "setuptools>=80",
+        # torch is the reference that exported weights are compared with. Of the releases for later Pythons only
+        # builds with several gigabytes of CUDA are found by name, so there the comparison is skipped.
+        'torch==2.13.0; python_version < "3.12"',
+        "transformers>=5",
+    ],
+}
+
+setup(
+    name="midillm_jax",
+    version=VERSION.group(1),
+    description="Train, export and serve Llama models that write multitrack MIDI from text, in JAX",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    author="The midillm_jax authors",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    # configs/ stays at the top of the clone, where people edit it; a wheel carries it inside the package.
+    packages=[*find_packages(include=["midillm_jax", "midillm_jax.*"]), "midillm_jax.configs"],
+    package_dir={"midillm_jax.configs": "configs"},
+    install_requires=[
+        "flax>=0.12.8",
+        "jax>=0.10.2",
+        "mido>=1.3.3",
+        "numpy>=2.4",
+        "pillow>=13",
+        "rich>=15",
+        "safetensors>=0.8",
+        "sentencepiece>=0.2.3",
+        "tokenizers>=0.23",
+        "tyro>=1.0.17",
+    ],
+    extras_require=EXTRAS,
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Sound/Audio :: MIDI",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

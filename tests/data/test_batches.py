@@ -1,0 +1,427 @@
+"""Batches as CONTRACTS states them: fields, alignment, the same rows on any number of hosts and after any restart."""
+
+import dataclasses
+import itertools
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from midillm_jax.config import AnticipationConfig, DataConfig, Source
+from midillm_jax.data.batches import Batches, StreamStates
+from midillm_jax.data.packing import Batch
+from midillm_jax.data.shards import (
+    Manifest,
+    Piece,
+    ShardWriter,
+    TextRecord,
+    TokenizerId,
+    open_split,
+    pack_piece,
+    pack_text,
+    read_manifest,
+    unpack_piece,
+    unpack_text,
+    write_manifest,
+)
+from midillm_jax.data.windows import split_record_id
+from midillm_jax.errors import UserError
+from midillm_jax.music import grammar
+from midillm_jax.music.amt import decode_notes
+from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.vocab import AUTOREGRESS, SEPARATOR
+from midillm_jax.text.prompt import PROMPT_PREFIX
+from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
+
+TEXT_VOCAB = 400
+STREAMS = 8
+FIELDS = {
+    "tokens": np.int32,
+    "segment_ids": np.int32,
+    "positions": np.int32,
+    "loss_weights": np.float32,
+    "slot": np.int8,
+    "record_ids": np.int64,
+}
+
+
+def piece(number: int, notes: int, captions: tuple[str, ...]) -> Piece:
+    rng = np.random.default_rng([number, notes])
+    onsets = np.cumsum(rng.choice([0, 0, 10, 25, 130], notes)).astype(np.int32)
+    ids = rng.choice([0, 33, 128], notes) * 128 + rng.integers(30, 90, notes)
+    table = NoteTable(
+        onsets, rng.integers(1, 300, notes).astype(np.int32), ids.astype(np.int32), np.full(notes, 80, np.uint8)
+    )
+    return Piece(table, captions, "test", str(number), f"{number:03d}.mid")
+
+
+def write_music(folder: Path, lengths: dict[str, list[int]], captioned: bool) -> None:
+    splits = {}
+    for split, counts in lengths.items():
+        with ShardWriter(folder, split, 5_000) as writer:
+            for number, notes in enumerate(counts):
+                captions = (f"A song with piano, bass and drums, number {number}.",) if captioned else ()
+                writer.write(pack_piece(piece(number, notes, captions)), notes)
+        splits[split] = writer.split
+    records = sum(map(len, lengths.values()))
+    write_manifest(folder, Manifest("pairs" if captioned else "midi", splits, {"test": records}, (), {}, {}))
+
+
+def write_text(folder: Path, lengths: dict[str, list[int]], tokenizer: Tokenizer) -> None:
+    splits = {}
+    for split, counts in lengths.items():
+        with ShardWriter(folder, split) as writer:
+            for number, tokens in enumerate(counts):
+                ids = np.random.default_rng([number, tokens]).integers(3, TEXT_VOCAB, tokens).astype(np.int32)
+                writer.write(pack_text(TextRecord(ids, "test", f"{number:03d}.txt")), tokens)
+        splits[split] = writer.split
+    marks = TokenizerId(tokenizer.fingerprint, TEXT_VOCAB)
+    write_manifest(folder, Manifest("text", splits, {"test": 1}, (), {}, {}, marks))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
+    """Two music folders and a text folder, and a config that uses every kind of augmentation."""
+    root = tmp_path_factory.mktemp("data")
+    texts = [f"{PROMPT_PREFIX} A song with piano, bass and drums, number {i}." for i in range(300)]
+    tokenizer = train_sentencepiece(texts, root / "t.model", TEXT_VOCAB)
+    rng = np.random.default_rng(5)
+    short, mixed = rng.integers(20, 60, 40).tolist(), [*rng.integers(20, 250, 20).tolist(), 700, 900, 2_000, 450]
+    write_music(root / "pairs", {"train": short, "validation": short[:5]}, captioned=True)
+    write_music(root / "midi", {"train": mixed, "validation": mixed[:3]}, captioned=False)
+    write_text(root / "text", {"train": [*range(10, 300, 20), 1_500], "validation": [400, 20]}, tokenizer)
+    return DataConfig(
+        tokenizer=str(root / "t.model"),
+        row_length=512,
+        music_rows=4,
+        text_rows=4,
+        music=(Source(str(root / "pairs"), 3.0), Source(str(root / "midi"), 1.0)),
+        text=(Source(str(root / "text")),),
+        streams=STREAMS,
+        caption_dropout=0.2,
+        anticipation=AnticipationConfig(spans=0.1, random=0.3, instruments=0.3),
+        transpose=3,
+        prefetch=2,
+    )
+
+
+def batches(
+    data: DataConfig, *, split: str = "train", seed: int = 1, host: int = 0, hosts: int = 1, **changes: object
+) -> Batches:
+    config = dataclasses.replace(data, **changes)
+    return Batches(config, split=split, text_vocab_size=TEXT_VOCAB, seed=seed, host=host, hosts=hosts)  # type: ignore[arg-type]
+
+
+def read(data: DataConfig, count: int, **arguments: object) -> list[Batch]:
+    with batches(data, **arguments) as iterator:  # type: ignore[arg-type]
+        return list(itertools.islice(iterator, count))
+
+
+def assert_equal(first: list[Batch], second: list[Batch]) -> None:
+    assert len(first) == len(second)
+    for number, (one, other) in enumerate(zip(first, second, strict=True)):
+        assert one.keys() == other.keys()
+        for field in one:
+            np.testing.assert_array_equal(one[field], other[field], err_msg=f"batch {number}, {field}")
+
+
+def segments(batch: Batch) -> Iterator[tuple[int, Batch]]:
+    """(row, fields of one segment) in order."""
+    for row, ids in enumerate(batch["segment_ids"]):
+        for segment in range(1, ids.max() + 1):
+            yield row, {field: batch[field][row][ids == segment] for field in batch}
+
+
+def test_every_field_is_as_the_contract_says(data: DataConfig) -> None:
+    tokenizer = load_tokenizer(data.tokenizer)
+    for batch in read(data, 10):
+        assert {field: batch[field].dtype for field in batch} == FIELDS
+        assert {batch[field].shape for field in batch} == {(8, 512)}
+        padding = batch["segment_ids"] == 0
+        for field, value in (("loss_weights", 0), ("slot", -1), ("record_ids", -1), ("positions", 0), ("tokens", 0)):
+            assert (batch[field][padding] == value).all(), field
+        music = batch["slot"] >= 0
+        assert not music[:4].any()  # text rows come first
+        assert music[4:].any(1).all()
+        columns = np.broadcast_to(np.arange(512), music.shape)
+        np.testing.assert_array_equal(batch["slot"][music], columns[music] % 3)
+        is_music_id = batch["tokens"] >= TEXT_VOCAB
+        np.testing.assert_array_equal(batch["loss_weights"][4:], music[4:])
+        for ids in batch["segment_ids"]:
+            used = ids[ids > 0]
+            assert used[0] == 1
+            assert set(np.diff(used).tolist()) <= {0, 1}  # in order, none twice
+        for row, segment in segments(batch):
+            assert segment["positions"].tolist() == list(range(len(segment["tokens"])))
+            assert segment["tokens"][0] == tokenizer.bos_id
+            assert segment["loss_weights"][0] == 0
+            assert len(set(segment["record_ids"].tolist())) == 1
+            if row < 4:
+                assert (segment["loss_weights"][1:] == 1).all()
+            else:
+                given = segment["tokens"][segment["slot"] < 0]
+                assert given[-1] >= TEXT_VOCAB + AUTOREGRESS
+                assert (given[:-1] < TEXT_VOCAB).all()
+        assert not is_music_id[:4].any()
+
+
+def test_rows_hold_the_pieces_that_they_say(data: DataConfig) -> None:
+    plain = dataclasses.replace(data, anticipation=AnticipationConfig(), transpose=0, text_rows=0)
+    readers = [open_split(source.path, "train") for source in data.music]
+    closed = whole = 0
+    for batch in read(plain, 12):
+        for _, segment in segments(batch):
+            folder, record = split_record_id(int(segment["record_ids"][0]))
+            original = unpack_piece(readers[folder][record])
+            ids = segment["tokens"][segment["slot"] >= 0] - TEXT_VOCAB
+            assert grammar.check(ids) is None
+            heard = decode_notes(ids)
+            names = ("onsets", "durations", "notes")
+            rows = np.stack([getattr(heard, name) for name in names], 1)
+            all_rows = np.stack([getattr(original.notes, name) for name in names], 1)
+            found = [
+                first
+                for first in range(len(all_rows) - len(rows) + 1)
+                if (all_rows[first : first + len(rows)] - [all_rows[first, 0] - rows[0, 0], 0, 0] == rows).all()
+            ]
+            assert found
+            ends = ids[-1] == SEPARATOR
+            assert not ends or found[-1] + len(rows) == len(all_rows)
+            closed += bool(ends)
+            whole += len(rows) == len(all_rows)
+            prompt = load_tokenizer(data.tokenizer).decode(segment["tokens"][segment["slot"] < 0][:-1])
+            assert prompt in ("", *(f"{PROMPT_PREFIX}{caption} " for caption in original.captions))
+    assert closed > whole > 100
+
+
+def test_text_is_read_from_end_to_end(data: DataConfig) -> None:
+    tokenizer = load_tokenizer(data.tokenizer)
+    reader = open_split(data.text[0].path, "train")
+    read_so_far: dict[int, list[int]] = defaultdict(list)
+    complete = Counter()
+    for batch in read(data, 12, music_rows=0, text_rows=8):
+        for _, segment in segments(batch):
+            _, record = split_record_id(int(segment["record_ids"][0]))
+            read_so_far[record] += segment["tokens"][1:].tolist()
+            if segment["tokens"][-1] == tokenizer.eos_id:
+                assert read_so_far.pop(record) == [*unpack_text(reader[record]).ids, tokenizer.eos_id]
+                complete[record] += 1
+    assert set(complete) == set(range(len(reader)))
+    for batch in read(data, 12, music_rows=0, text_rows=8):
+        assert (batch["segment_ids"] > 0).mean() > 0.98
+
+
+def test_rows_are_nearly_full(data: DataConfig) -> None:
+    music = read(data, 40, text_rows=0, row_length=2_048, caption_dropout=0.0)
+    assert np.mean([batch["segment_ids"] > 0 for batch in music]) >= 0.98
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 5])
+def test_the_same_seed_gives_the_same_batches(data: DataConfig, prefetch: int) -> None:
+    assert_equal(read(data, 6), read(data, 6, prefetch=prefetch))
+    other = read(data, 1, seed=2)[0]
+    assert (other["tokens"] != read(data, 1)[0]["tokens"]).any()
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_together_read_what_one_reads(data: DataConfig, hosts: int) -> None:
+    alone = read(data, 5)
+    parts = [read(data, 5, host=host, hosts=hosts) for host in range(hosts)]
+    together = []
+    for batch in zip(*parts, strict=True):
+        whole = {}
+        for field in FIELDS:
+            # Row r of each kind is on host r mod hosts.
+            rows = np.stack([part[field] for part in batch], 1)
+            whole[field] = rows.reshape(-1, rows.shape[-1])
+        together.append(whole)
+    assert_equal(together, alone)
+
+
+def test_a_run_resumes_exactly_at_any_step(data: DataConfig) -> None:
+    alone = read(data, 24)
+    rng = np.random.default_rng(0)
+    for step in [0, *rng.choice(np.arange(1, 20), 4, replace=False).tolist()]:
+        with batches(data) as before:
+            for _ in range(step):
+                next(before)
+            state = json.loads(json.dumps(before.get_state()))
+            next(before)  # what is read afterwards leaves the state as it was
+        assert set(state) == {str(stream) for stream in range(STREAMS)}
+        with batches(data) as after:
+            next(after)  # whatever was read before
+            after.set_state(state)
+            assert after.get_state() == state
+            assert_equal(list(itertools.islice(after, 4)), alone[step : step + 4])
+
+
+def test_the_state_is_small(data: DataConfig) -> None:
+    with batches(data) as iterator:
+        for _ in range(10):
+            next(iterator)
+        assert len(json.dumps(iterator.get_state())) < STREAMS * 1_000
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 2), (2, 1)])
+def test_a_run_resumes_on_another_number_of_hosts(data: DataConfig, before: int, after: int) -> None:
+    alone = read(data, 8)
+    states: StreamStates = {}
+    for host in range(before):
+        with batches(data, host=host, hosts=before) as iterator:
+            for _ in range(5):
+                next(iterator)
+            states |= iterator.get_state()
+    for host in range(after):
+        with batches(data, host=host, hosts=after) as iterator:
+            iterator.set_state(states)
+            parts = [{field: batch[field][host::after] for field in batch} for batch in alone[5:]]
+            assert_equal(list(itertools.islice(iterator, 3)), parts)
+
+
+def test_each_row_is_of_one_folder_in_the_shares_asked(data: DataConfig) -> None:
+    rows = Counter()
+    for batch in read(data, 50, text_rows=0, music_rows=8):
+        folders = [{split_record_id(int(i))[0] for i in row if i >= 0} for row in batch["record_ids"]]
+        assert {len(found) for found in folders} == {1}
+        rows.update(found.pop() for found in folders)
+    # 3 : 1 of 400 rows; the spread is even, not random, so it is off by a few rows at most.
+    assert abs(rows[0] - 300) <= 3
+
+
+def passes(shown: list[int]) -> list[list[int]]:
+    """The first and the second showing of every record, each in its order."""
+    counts: Counter[int] = Counter()
+    orders: tuple[list[int], list[int]] = ([], [])
+    for record in shown:
+        if counts[record] < 2:
+            orders[counts[record]].append(record)
+        counts[record] += 1
+    return list(orders)
+
+
+def test_every_pass_shows_every_piece_in_another_order(data: DataConfig) -> None:
+    shown: list[int] = []
+    for batch in read(
+        data, 60, music=data.music[:1], text_rows=0, music_rows=1, streams=1, anticipation=AnticipationConfig()
+    ):
+        for _, part in segments(batch):
+            # A short piece ends once each time that it is read, though it may be cut before.
+            if part["tokens"][-1] == TEXT_VOCAB + SEPARATOR:
+                shown.append(split_record_id(int(part["record_ids"][0]))[1])
+    counts = Counter(shown)
+    assert len(counts) == 40
+    assert min(counts.values()) >= 2
+    # Of the pieces at hand, 16 at most, some may wait from one pass for the next.
+    assert max(counts.values()) - min(counts.values()) <= 2
+    # Cutting and waiting shift a piece by some places; another order has nothing to do with the one before.
+    places = np.array([[row.index(record) for record in range(40)] for row in passes(shown)])
+    assert abs(np.corrcoef(places)[0, 1]) < 0.6
+
+
+def test_long_pieces_count_by_their_length(data: DataConfig) -> None:
+    lengths = open_split(data.music[1].path, "train").lengths
+    seen = np.zeros(len(lengths))
+    plain = {"anticipation": AnticipationConfig(), "music": data.music[1:], "text_rows": 0, "row_length": 1_024}
+    for batch in read(data, 120, music_rows=1, streams=1, **plain):
+        for _, part in segments(batch):
+            seen[split_record_id(int(part["record_ids"][0]))[1]] += np.count_nonzero(part["slot"] == 0)
+    density = seen / lengths
+    longest = int(np.argmax(lengths))
+    assert 0.7 < density[longest] / density[lengths < 341].mean() < 1.4
+
+
+def test_held_out_batches_are_the_same_each_time_and_as_they_are(data: DataConfig) -> None:
+    first = read(data, 12, split="validation")
+    assert_equal(first, read(data, 12, split="validation"))
+    changed = dataclasses.replace(data, anticipation=AnticipationConfig(), transpose=0, caption_dropout=0.5)
+    assert_equal(first, read(changed, 12, split="validation"))
+    # Three records of the smaller folder fill two streams: the largest count that divides the eight.
+    assert {split_record_id(int(i)) for batch in first for i in np.unique(batch["record_ids"][4:]) if i >= 0} == {
+        *((0, record) for record in range(5)),
+        *((1, record) for record in range(3)),
+    }
+    halves = [read(data, 12, split="validation", host=host, hosts=2) for host in range(2)]
+    for host, half in enumerate(halves):
+        assert_equal(half, [{field: batch[field][host::2] for field in batch} for batch in first])
+
+
+def test_a_record_is_named_by_its_id(data: DataConfig) -> None:
+    with batches(data) as iterator:
+        batch = next(iterator)
+        for row, part in segments(batch):
+            number = int(part["record_ids"][0])
+            folder, record = split_record_id(number)
+            path = (*data.music, *data.text)[folder].path
+            ending = "txt" if row < 4 else "mid"
+            assert iterator.describe(number) == f"{path}: train record {record} ({record:03d}.{ending})"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"streams": 32}, r"text has 16 train records, too few for data\.streams = 32.*at most 16"),
+        ({"streams": 0}, r"data\.streams is 0"),
+        ({"music_rows": 3}, r"data\.music_rows is 3 and data\.streams is 8: one must be a multiple"),
+        ({"music_rows": 0, "text_rows": 0}, r"data\.music_rows and data\.text_rows are both 0"),
+        ({"text": ()}, r"data\.text_rows is 4 but data\.text names no folder"),
+        ({"caption_dropout": 1.5}, r"data\.caption_dropout is 1\.5"),
+        ({"anticipation": AnticipationConfig(spans=0.5, random=0.6)}, r"data\.anticipation.* is 1\.1"),
+        ({"anticipation": AnticipationConfig(span_seconds=4)}, r"data\.anticipation\.span_seconds is 4"),
+        ({"row_length": 32}, r"data\.row_length is 32"),
+        ({"tokenizer": "/nowhere"}, "/nowhere"),
+    ],
+)
+def test_what_does_not_fit_is_named(data: DataConfig, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        batches(data, **changes)
+
+
+def test_folders_in_the_wrong_place_are_named(data: DataConfig) -> None:
+    with pytest.raises(UserError, match="made by `prepare text`"):
+        batches(data, music=data.text)
+    with pytest.raises(UserError, match=r"weight -1\.0"):
+        batches(data, music=(dataclasses.replace(data.music[0], weight=-1.0),))
+    with pytest.raises(UserError, match=r"has 400 tokens and model\.text_vocab_size is 401"):
+        Batches(data, split="train", text_vocab_size=401, seed=0)
+
+
+def test_hosts_that_do_not_divide_are_named(data: DataConfig) -> None:
+    with pytest.raises(UserError, match=r"data\.streams is 8: give a multiple of the number of hosts, which is 3"):
+        batches(data, hosts=3)
+    with pytest.raises(UserError, match=r"data\.text_rows is 4: give a multiple of the number of hosts, which is 8"):
+        batches(data, hosts=8)
+    with pytest.raises(UserError, match="3 validation records, too few for 4 hosts"):
+        batches(data, split="validation", hosts=4, text_rows=0)
+
+
+def test_a_state_of_another_run_is_named(data: DataConfig) -> None:
+    with batches(data) as iterator:
+        next(iterator)
+        state = iterator.get_state()
+        with pytest.raises(UserError, match="lacks stream 3 of 8"):
+            iterator.set_state({stream: one for stream, one in state.items() if stream != "3"})
+        with pytest.raises(UserError, match="not of one moment"):
+            iterator.set_state(state | {"3": state["3"] | {"batches": 7}})
+    with batches(data, streams=4) as fewer, pytest.raises(UserError, match=r"data\.streams = 4"):
+        fewer.set_state(state)
+    with batches(data, music=data.music[:1]) as one, pytest.raises(UserError, match=r"2 folders.* names 1"):
+        one.set_state(state)
+    with batches(data, row_length=256) as short, pytest.raises(UserError, match="examples a pass"):
+        short.set_state(state)
+    with batches(data, text_rows=0) as music:
+        music_state = music.get_state()
+    with batches(data) as both, pytest.raises(UserError, match="no text rows"):
+        both.set_state(music_state)
+
+
+def test_an_error_in_a_record_reaches_the_loop(data: DataConfig, tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, "train") as writer:
+        for number in range(STREAMS):
+            writer.write(pack_piece(piece(number, 30, ("piano " * 600,))), 30)
+    manifest = read_manifest(data.music[0].path)
+    write_manifest(tmp_path, dataclasses.replace(manifest, splits={"train": writer.split}))
+    with batches(data, music=(Source(str(tmp_path)),)) as iterator, pytest.raises(UserError, match="the caption of"):
+        next(iterator)

@@ -1,0 +1,396 @@
+"""Folders of real files become shards that read back as what was in the files."""
+
+import collections
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+
+from midillm_jax.data.build import Plan, build, music_plan, split_of, text_plan
+from midillm_jax.data.jobs import Filters, MidiJob, TextJob
+from midillm_jax.data.shards import Manifest, Piece, open_split, unpack_piece, unpack_text
+from midillm_jax.data.sources import Listing, Record, captioned_folder, midi_folder, text_files
+from midillm_jax.errors import UserError
+from midillm_jax.music.midi import read_midi
+from midillm_jax.text.tokenizer import load_tokenizer, train_sentencepiece
+
+NO_FILTERS = Filters()
+
+
+def midi_bytes(notes: int = 4, programs: tuple[int, ...] = (0,), first: int = 40, gap: float = 0.5) -> bytes:
+    """Notes of a quarter second, ``gap`` seconds apart, going round the programs."""
+    file = mido.MidiFile(ticks_per_beat=100)  # 200 ticks a second
+    track = mido.MidiTrack()
+    file.tracks.append(track)
+    for channel, program in enumerate(programs):
+        track.append(mido.Message("program_change", channel=channel, program=program))
+    for i in range(notes):
+        pitch, channel = first + i % 40, i % len(programs)
+        track.append(mido.Message("note_on", note=pitch, channel=channel, time=round(200 * gap) - 50 if i else 0))
+        track.append(mido.Message("note_off", note=pitch, channel=channel, time=50))
+    stream = io.BytesIO()
+    file.save(file=stream)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """40 good files of 4 to 43 notes in two subfolders, and three that give no piece."""
+    root = tmp_path / "songs"
+    for i in range(40):
+        path = root / ("a" if i % 2 else "b") / f"{i:02d}.mid"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(midi_bytes(4 + i))
+    (root / "a" / "text.mid").write_text("not MIDI at all")
+    (root / "cut.mid").write_bytes(midi_bytes(20)[:-30])
+    (root / "silent.mid").write_bytes(midi_bytes(0))
+    return root
+
+
+def build_midi(
+    folder: Path,
+    out: Path,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    share: float = 0.25,
+    filters: Filters = NO_FILTERS,
+) -> Manifest:
+    listing = midi_folder(folder, source="", exclude=())
+    return build(listing, music_plan(listing, "midi", filters, share), out, workers=workers, overwrite=overwrite)
+
+
+def pieces(out: Path, manifest: Manifest) -> dict[str, tuple[str, Piece]]:
+    """Name -> (split, piece)."""
+    found = {}
+    for split in ("train", "validation"):
+        if manifest.splits[split].records:
+            reader = open_split(out, split)  # type: ignore[arg-type]
+            for i in range(len(reader)):
+                piece = unpack_piece(reader[i])
+                assert reader.lengths[i] == len(piece.notes)
+                found[piece.name] = (split, piece)
+    return found
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_midi_files_become_pieces(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "out"
+    manifest = build_midi(folder, out)
+    found = pieces(out, manifest)
+    good = [*sorted((folder / "a").glob("[0-9]*")), *sorted((folder / "b").glob("*"))]
+    assert list(manifest.sources.items()) == [("songs", 40)]
+    assert sorted(found) == [path.relative_to(folder).as_posix() for path in good]
+    for path in good:
+        _, piece = found[path.relative_to(folder).as_posix()]
+        want = read_midi(path.read_bytes())
+        for field in ("onsets", "durations", "notes", "velocities", "tempos", "meters"):
+            np.testing.assert_array_equal(getattr(piece.notes, field), getattr(want, field))
+        assert (piece.source, piece.captions) == ("songs", ())
+    assert len({piece.piece_id for _, piece in found.values()}) == 40
+    assert [name for name, _ in manifest.rejected] == ["a/text.mid", "cut.mid", "silent.mid"]
+    reasons = dict(manifest.rejected)
+    assert "does not begin with MThd" in reasons["a/text.mid"]
+    assert "no notes" in reasons["silent.mid"]
+    assert all("byte" in reason for reason in reasons.values())
+    # Within a split, records stand in the order of their names.
+    for split in ("train", "validation"):
+        in_split = [name for name, (side, _) in found.items() if side == split]
+        assert in_split == sorted(in_split)
+        assert len(in_split) == manifest.splits[split].records > 0
+    said = capsys.readouterr().out
+    assert f"train: {manifest.splits['train'].records} pieces" in said
+    assert "left out: 3" in said
+    assert "text.mid" in said
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_shards_do_not_depend_on_the_number_of_processes(folder: Path, tmp_path: Path) -> None:
+    build_midi(folder, tmp_path / "one", workers=1)
+    build_midi(folder, tmp_path / "three", workers=3)
+    assert files(tmp_path / "one") == files(tmp_path / "three")
+
+
+def test_captions_and_groups(tmp_path: Path) -> None:
+    rows = []
+    for i in range(60):
+        (tmp_path / f"{i:02d}.mid").write_bytes(midi_bytes(4 + i))
+        rows.append({"location": f"{i:02d}.mid", "caption": [f"piece {i}", "short"], "group": f"group {i % 12}"})
+    rows.append({"location": "gone.mid", "caption": "nowhere"})
+    (tmp_path / "bare.mid").write_bytes(midi_bytes())
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    listing = captioned_folder(tmp_path, midi=None, source="s", exclude=())
+    out = tmp_path / "out"
+    manifest = build(listing, music_plan(listing, "pairs", NO_FILTERS, 0.4), out, workers=1, overwrite=False)
+    assert manifest.kind == "pairs"
+    assert [name for name, _ in manifest.rejected] == ["bare.mid", "gone.mid"]
+    found = pieces(out, manifest)
+    assert found["07.mid"][1].captions == ("piece 7", "short")
+    sides = collections.defaultdict(set)
+    for name, (split, _) in found.items():
+        sides[int(name[:2]) % 12].add(split)
+    assert all(len(side) == 1 for side in sides.values())
+    assert set(itertools.chain(*sides.values())) == {"train", "validation"}
+
+
+def test_split_depends_on_content_alone(folder: Path, tmp_path: Path) -> None:
+    before = {
+        piece.piece_id: split for split, piece in pieces(tmp_path / "x", build_midi(folder, tmp_path / "x")).values()
+    }
+    moved = tmp_path / "moved"
+    for i, path in enumerate(sorted(folder.rglob("*.mid"))[5:30]):
+        (moved / f"{99 - i}").mkdir(parents=True)
+        (moved / f"{99 - i}" / "x.mid").write_bytes(path.read_bytes())
+    after = pieces(tmp_path / "y", build_midi(moved, tmp_path / "y"))
+    assert len(after) > 20
+    assert all(before[piece.piece_id] == split for split, piece in after.values())
+
+
+def test_split_share() -> None:
+    groups = [f"group {i}" for i in range(4000)]
+    held_out = {share: {g for g in groups if split_of(g, share) == "validation"} for share in (0.0, 0.05, 0.25)}
+    assert not held_out[0.0]
+    assert held_out[0.05] < held_out[0.25]  # a larger share only adds
+    assert abs(len(held_out[0.05]) / 4000 - 0.05) < 0.015  # four standard deviations
+    assert abs(len(held_out[0.25]) / 4000 - 0.25) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("filters", "reason"),
+    [
+        (Filters(), None),
+        (Filters(min_notes=20), None),
+        (Filters(min_notes=21), "has 20 notes, fewer than the filter's 21"),
+        (Filters(min_seconds=9.5), None),
+        (Filters(min_seconds=9.6), "ends after 9.5 s, before the filter's 9.6 s"),
+        (Filters(max_seconds=9.5), None),
+        (Filters(max_seconds=9.4), "ends after 9.5 s, beyond the filter's 9.4 s"),
+        (Filters(max_programs=3), None),
+        (Filters(max_programs=2), "has 3 instruments, more than the filter's 2"),
+    ],
+)
+def test_filters_at_their_limits(filters: Filters, reason: str | None) -> None:
+    record = Record("s", "n", content=midi_bytes(20, programs=(0, 33, 48)))  # onsets 0, .5 ... 9.5 s
+    outcome = MidiJob(filters, compiled=False)(record)
+    assert outcome.reason == (reason or "")
+    assert (outcome.packed is None) == (reason is not None)
+    assert outcome.length == (0 if reason else 20)
+
+
+def test_filters_are_in_the_manifest(folder: Path, tmp_path: Path) -> None:
+    manifest = build_midi(folder, tmp_path / "out", filters=Filters(min_notes=30))
+    assert sum(split.records for split in manifest.splits.values()) == 14  # 30 .. 43 notes
+    assert manifest.filters == {"min_notes": 30, "min_seconds": 0.0, "max_seconds": None, "max_programs": None}
+    assert len(manifest.rejected) == 26 + 3
+
+
+def test_unreadable_files_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "good.mid").write_bytes(midi_bytes())
+    (tmp_path / "dangling.mid").symlink_to(tmp_path / "nowhere")
+    manifest = build_midi(tmp_path, tmp_path / "out", share=0)
+    assert manifest.rejected == (("dangling.mid", "cannot be read: No such file or directory"),)
+    assert manifest.splits["train"].records == 1
+    build_midi(tmp_path, tmp_path / "out", share=0)  # the same inputs, dangling link included: nothing to do
+
+
+def test_nothing_usable_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mid").write_text("no")
+    (tmp_path / "in" / "b.mid").write_bytes(midi_bytes(0))
+    with pytest.raises(UserError, match=r"nothing was usable, of 2 inputs; the first, a\.mid: .*\(byte 2\)"):
+        build_midi(tmp_path / "in", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_finished_folder_is_left_alone(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    first = build_midi(folder, out)
+    made = {path: path.stat().st_ino for path in out.iterdir()}
+    for path in folder.rglob("*.mid"):
+        os.utime(path, (1, 1))  # copied or touched files are the same files
+    capsys.readouterr()
+    assert build_midi(folder, out) == first
+    assert "nothing to do" in capsys.readouterr().out
+    assert {path: path.stat().st_ino for path in out.iterdir()} == made
+
+
+def test_a_folder_made_otherwise_is_not_overwritten_unasked(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_midi(folder, out)
+    before = files(out)
+    with pytest.raises(UserError, match=r"made differently \(filters\); give another --out, or --overwrite"):
+        build_midi(folder, out, filters=Filters(max_programs=16))
+    with pytest.raises(UserError, match=r"made differently \(validation share\)"):
+        build_midi(folder, out, share=0.5)
+    good = (folder / "a" / "01.mid").read_bytes()
+    (folder / "a" / "01.mid").write_bytes(midi_bytes(5, first=60))
+    with pytest.raises(UserError, match=r"made differently \(input files\)"):
+        build_midi(folder, out)
+    assert files(out) == before
+    build_midi(folder, out, overwrite=True)
+    assert files(out) != before
+    (folder / "a" / "01.mid").write_bytes(good)
+    build_midi(folder, out, overwrite=True)
+    assert files(out) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "songs"]
+
+
+def test_a_folder_that_is_not_ours_is_never_touched(folder: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        for place in (home, home / "thesis.tex"):
+            with pytest.raises(UserError, match="was not made by"):
+                build_midi(folder, place, overwrite=overwrite)
+    assert files(home) == {"thesis.tex": b"years of work"}
+
+
+def test_what_a_killed_build_left_is_replaced(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "train-00000.array_record.partial").write_bytes(b"half")
+    (tmp_path / "out").mkdir()  # an empty folder is as good as none
+    build_midi(folder, tmp_path / "out")
+    build_midi(folder, tmp_path / "fresh")
+    assert files(tmp_path / "out") == files(tmp_path / "fresh")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh", "out", "songs"]
+
+
+def test_a_fault_in_a_job_names_the_record_and_leaves_nothing(tmp_path: Path) -> None:
+    def job(record: Record) -> None:
+        raise ZeroDivisionError(record.name)
+
+    listing = Listing([Record("s", "a.mid", content=b"")], 1, "files")
+    with pytest.raises(ZeroDivisionError) as error:
+        build(listing, Plan("midi", job, 0.0), tmp_path / "out", workers=1, overwrite=False)  # type: ignore[arg-type]
+    assert error.value.__notes__ == ["while preparing a.mid"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("share", "workers", "message"), [(1.0, 1, "--validation-share 1.0"), (0.1, -1, "--workers -1")]
+)
+def test_numbers_out_of_range(folder: Path, tmp_path: Path, share: float, workers: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_midi(folder, tmp_path / "out", share=share, workers=workers)
+
+
+def test_text_becomes_token_ids(tmp_path: Path) -> None:
+    books = tmp_path / "books"
+    books.mkdir()
+    paragraphs = [f"Chapter {i}.\nOn the {'very ' * (i % 7)}slow waltz and its café, part {i}." for i in range(60)]
+    (books / "a.txt").write_text("\n\n".join(paragraphs[:40]) + "\n")
+    (books / "b.md").write_text("\ufeff" + "\r\n\r\n".join(paragraphs[40:]).replace("\n", "\n"))
+    (books / "latin.txt").write_bytes("été\n".encode("latin-1"))
+    model = tmp_path / "t.model"
+    tokenizer = train_sentencepiece(paragraphs, model, 320)
+    listing = text_files([books], source="", exclude=(), document_bytes=256)
+    out = tmp_path / "out"
+    manifest = build(listing, text_plan(str(model), 0.3), out, workers=2, overwrite=False)
+    assert manifest.tokenizer is not None
+    assert manifest.tokenizer.fingerprint == tokenizer.fingerprint
+    assert manifest.tokenizer.vocab_size == 320
+    assert manifest.rejected == (("latin.txt:0", "byte 0 of this part is not UTF-8 (invalid continuation byte)"),)
+    texts = {}
+    for split in ("train", "validation"):
+        reader = open_split(out, split, kinds=("text",), fingerprint=tokenizer.fingerprint)  # type: ignore[arg-type]
+        for i in range(len(reader)):
+            record = unpack_text(reader[i])
+            assert reader.lengths[i] == len(record.ids)
+            texts[record.name] = load_tokenizer(model).decode(record.ids)
+            assert record.source == "books"
+    assert manifest.sources == {"books": len(texts)}
+    in_order = sorted(texts, key=lambda name: (name.split(":")[0], int(name.split(":")[1])))
+    again = "\n\n".join(texts[name].strip("\n") for name in in_order)
+    assert again == "\n\n".join(paragraphs)
+    other = tmp_path / "other.model"
+    train_sentencepiece(paragraphs, other, 300)
+    with pytest.raises(UserError, match=r"made differently \(tokenizer\)"):
+        build(listing, text_plan(str(other), 0.3), out, workers=1, overwrite=False)
+
+
+def test_white_space_alone_is_not_usable(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(" \n\n \n")
+    train_sentencepiece(["a few words of text here"], tmp_path / "t.model", 275)
+    listing = text_files([tmp_path], source="", exclude=(), document_bytes=64)
+    with pytest.raises(UserError, match="nothing but white space"):
+        build(listing, text_plan(str(tmp_path / "t.model"), 0.1), tmp_path / "out", workers=1, overwrite=False)
+    assert TextJob(str(tmp_path / "t.model"))(Record("s", "n", content=b"\xef\xbb\xbf")).reason == (
+        "the tokenizer finds nothing in it"
+    )
+
+
+def start(folder: Path, job: str) -> subprocess.Popen[str]:
+    """A process of its own that builds ``folder``/out from 400 records with a job of these lines, by two workers."""
+    script = folder / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+        import os, sys, time
+        from pathlib import Path
+        from midillm_jax import commands
+        from midillm_jax.data.build import Plan, build
+        from midillm_jax.data.sources import Listing, Record
+
+        class Job:
+            def __call__(self, record):
+        """)
+        + textwrap.indent(textwrap.dedent(job), " " * 8)
+        + textwrap.dedent("""
+        def main(arguments):
+            listing = Listing([Record("s", f"{i}.mid", content=b"") for i in range(400)], 400, "files")
+            build(listing, Plan("midi", Job(), 0.1), Path(arguments[0]), workers=2, overwrite=False)
+
+        if __name__ == "__main__":
+            commands.run(main)
+        """)
+    )
+    return subprocess.Popen(
+        [sys.executable, str(script), str(folder / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+def test_a_worker_that_dies_is_one_sentence(tmp_path: Path) -> None:
+    process = start(tmp_path, "os._exit(9)")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.startswith("error: a worker process ended while reading 0.mid or one of the records after it")
+    assert errors.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["script.py"]
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_stopping_a_build_stops_its_workers(tmp_path: Path, by: signal.Signals) -> None:
+    """Both pipes end only once every process that holds them has: communicate() would time out otherwise."""
+    process = start(tmp_path, f"Path({str(tmp_path / 'working')!r}).touch(); time.sleep(0.1)")
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "working").exists():
+        assert time.monotonic() < deadline, "no worker began"
+        time.sleep(0.02)
+    if by == signal.SIGINT:
+        os.killpg(process.pid, by)  # as a terminal does
+    else:
+        process.kill()
+    _, errors = process.communicate(timeout=30)
+    assert not (tmp_path / "out").exists()
+    if by == signal.SIGINT:
+        assert process.returncode == 130
+        assert "Traceback" not in errors
+        assert not (tmp_path / "out.partial").exists()

@@ -1,0 +1,389 @@
+"""What one visit to a record shows: which notes, which caption, which controls, and how it may be cut."""
+
+import dataclasses
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from midillm_jax.config import AnticipationConfig, DataConfig
+from midillm_jax.data.shards import (
+    Manifest,
+    Piece,
+    ShardWriter,
+    TextRecord,
+    TokenizerId,
+    open_split,
+    pack_piece,
+    pack_text,
+    write_manifest,
+)
+from midillm_jax.data.windows import (
+    MusicExamples,
+    MusicStretch,
+    TextExamples,
+    TextStretch,
+    record_id,
+    split_record_id,
+)
+from midillm_jax.errors import UserError
+from midillm_jax.music import grammar
+from midillm_jax.music.amt import decode_notes
+from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.vocab import ANTICIPATE, AUTOREGRESS, CONTROL_OFFSET, NOTE_OFFSET, REST, SEPARATOR
+from midillm_jax.text.prompt import PROMPT_PREFIX, Segment
+from midillm_jax.text.tokenizer import Tokenizer, train_sentencepiece
+
+TEXT_VOCAB = 400
+ROW = 512
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    texts = [f"{PROMPT_PREFIX} A song with piano, bass and drums, number {i}." for i in range(300)]
+    return train_sentencepiece(texts, tmp_path_factory.mktemp("tokenizer") / "t.model", TEXT_VOCAB)
+
+
+def music(onsets: np.ndarray, programs: tuple[int, ...] = (0, 33, 128), captions: tuple[str, ...] = ()) -> Piece:
+    count = len(onsets)
+    rng = np.random.default_rng(count)
+    notes = rng.choice(programs, count) * 128 + rng.integers(30, 90, count)
+    table = NoteTable(
+        onsets.astype(np.int32),
+        rng.integers(0, 1000, count).astype(np.int32),
+        notes.astype(np.int32),
+        np.full(count, 80, np.uint8),
+    )
+    return Piece(table, captions, "test", "id", f"{count} notes.mid")
+
+
+class Drawer:
+    """Windows of one piece."""
+
+    def __init__(self, folder: Path, piece: Piece, tokenizer: Tokenizer) -> None:
+        self.piece = piece
+        self.folder = folder
+        self.tokenizer = tokenizer
+        with ShardWriter(folder, "train") as writer:
+            writer.write(pack_piece(piece), len(piece.notes))
+        write_manifest(folder, Manifest("pairs", {"train": writer.split}, {"test": 1}, (), {}, {}))
+
+    def examples(self, *, augment: bool = True, row_length: int = ROW, **data: object) -> MusicExamples:
+        config = DataConfig(tokenizer="", row_length=row_length, music_rows=1, text_rows=0, **data)  # type: ignore[arg-type]
+        reader = open_split(self.folder, "train")
+        return MusicExamples(reader, 3, config, self.tokenizer, text_vocab_size=TEXT_VOCAB, augment=augment)
+
+    def draw(self, times: int = 1, *, augment: bool = True, **data: object) -> list[MusicStretch]:
+        examples = self.examples(augment=augment, **data)
+        return [examples(0, np.random.default_rng(seed)) for seed in range(times)]
+
+
+def music_ids(segment: Segment) -> np.ndarray:
+    """amt_ids after the flag."""
+    return segment.tokens[segment.slot >= 0] - TEXT_VOCAB
+
+
+def flag(segment: Segment) -> int:
+    return int(segment.tokens[np.flatnonzero(segment.slot >= 0)[0] - 1]) - TEXT_VOCAB
+
+
+def note_rows(table: NoteTable, origin: int = 0) -> list[tuple[int, int, int]]:
+    return list(zip((table.onsets - origin).tolist(), table.durations.tolist(), table.notes.tolist(), strict=True))
+
+
+def find(piece: Piece, ids: np.ndarray) -> tuple[int, int]:
+    """Where the notes of a window without controls stand in the piece: first, one past last."""
+    heard = note_rows(decode_notes(ids))
+    for first in range(len(piece.notes) - len(heard) + 1):
+        for origin in {0, int(piece.notes.onsets[first])}:
+            part = NoteTable(
+                *(getattr(piece.notes, name)[first : first + len(heard)] for name in ("onsets", "durations", "notes")),
+                piece.notes.velocities,
+            )
+            if note_rows(part, origin) == heard:
+                return first, first + len(heard)
+    raise AssertionError("the window's notes do not follow each other in the piece")
+
+
+def test_a_piece_that_fits_is_shown_whole_and_closed(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.array([40, 40, 130, 231, 900]))
+    (stretch,) = Drawer(tmp_path, piece, tokenizer).draw()
+    segment = stretch.segment()
+    ids = music_ids(segment)
+    assert segment.tokens[0] == tokenizer.bos_id
+    assert flag(segment) == AUTOREGRESS
+    assert len(segment) == 2 + len(ids)
+    # 130 -> 231 and 231 -> 900 are more than 100 ticks apart; the opening silence is not.
+    assert ids[2::3].tolist().count(REST) == 1 + 6
+    assert ids[-3:].tolist() == [SEPARATOR] * 3
+    assert note_rows(decode_notes(ids)) == note_rows(piece.notes)
+    assert grammar.check(ids) is None
+    assert segment.loss_weights.tolist() == [0, 0] + [1] * len(ids)
+
+
+@pytest.mark.parametrize(("first", "shift"), [(0, 0), (90, 0), (450, 0), (501, 501), (12_000, 12_000)])
+def test_silence_in_front_is_kept_up_to_five_seconds(
+    tmp_path: Path, tokenizer: Tokenizer, first: int, shift: int
+) -> None:
+    piece = music(np.array([first, first + 10]))
+    (stretch,) = Drawer(tmp_path, piece, tokenizer).draw()
+    ids = music_ids(stretch.segment())
+    assert note_rows(decode_notes(ids)) == note_rows(piece.notes, shift)
+    assert grammar.check(ids) is None  # no REST opens a piece
+
+
+def test_a_long_piece_is_seen_through_windows_that_fill_a_row(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.arange(0, 600 * 20, 20))
+    closed, starts = Counter(), Counter()
+    seen = np.zeros(600)
+    times = 1_500
+    for stretch in Drawer(tmp_path, piece, tokenizer).draw(times):
+        ids = music_ids(stretch.segment())
+        ends = ids[-1] == SEPARATOR
+        # 20 ticks apart: onsets give the place away.
+        first = stretch.events[0] // 20
+        length = len(ids) // 3 - ends
+        # The window that holds the last note but has no room for the closing triple stays open.
+        assert ends == (first + length == 600 and length < 169)
+        assert ids[0] == 0
+        assert length == 169 - ends  # 512 = padding, begin-of-text, flag, 169 triples and 2 too few for another
+        seen[first : first + length] += 1
+        closed[bool(ends)] += 1
+        starts[int(first)] += 1
+    # 768 draws are alike; 168 of them give the opening, 168 the end. 4 standard deviations are .043.
+    assert abs(starts[0] / times - 168 / 768) < 0.043
+    assert abs(closed[True] / times - 168 / 768) < 0.043
+    inner = seen[200:400] / times
+    np.testing.assert_allclose(inner, 169 / 768, atol=0.053)
+    assert (seen / times > 168 / 768 - 0.053).all()  # no note is seen less than the inner ones
+
+
+def test_windows_end_where_an_onset_would_not_fit(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.array([0, 9_999, 10_000, 10_001]))
+    (stretch,) = Drawer(tmp_path, piece, tokenizer).draw(row_length=1_024, window_start="piece")
+    ids = music_ids(stretch.segment())
+    assert find(piece, ids) == (0, 2)
+    assert ids[-1] != SEPARATOR
+    assert ids[ids < 10_000].max() == 9_999
+
+
+def test_a_run_may_always_start_at_the_beginning(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.arange(30, 600 * 20, 20))
+    drawer = Drawer(tmp_path, piece, tokenizer)
+    for stretch in drawer.draw(5, window_start="piece"):
+        assert find(piece, music_ids(stretch.segment())) == (0, 169)
+    assert drawer.examples(window_start="piece").visits().tolist() == [1]
+    assert drawer.examples(window_start="random").visits().tolist() == [-(-len(piece.notes) // 170)]
+
+
+def test_cutting_loses_no_note_and_gives_music_of_its_own(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    onsets = np.cumsum(np.random.default_rng(1).choice([0, 7, 150], 150))
+    piece = music(onsets, captions=("A song with piano.",))
+    (stretch,) = Drawer(tmp_path, piece, tokenizer).draw(row_length=2_048)
+    prompt = stretch.prompt
+    heard: list[tuple[int, int, int]] = []
+    origin = 0  # the first part begins the piece, the others with their own first note
+    space = 300
+    while stretch.size > space:
+        cut = stretch.cut(space)
+        assert cut is not None
+        segment, rest = cut
+        assert space - 3 < stretch.lead + len(segment) <= space
+        ids = music_ids(segment)
+        assert grammar.check(ids) is None
+        assert ids[-1] != SEPARATOR
+        assert segment.tokens[: len(prompt)].tolist() == prompt
+        heard += note_rows(decode_notes(ids), -origin)
+        origin = int(piece.notes.onsets[len(heard)])
+        stretch = rest
+    ids = music_ids(stretch.segment())
+    assert grammar.check(ids) is None
+    assert ids[-3:].tolist() == [SEPARATOR] * 3
+    heard += note_rows(decode_notes(ids), -origin)
+    assert heard == note_rows(piece.notes)
+
+
+def test_what_a_cut_left_is_found_again_by_its_offset(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.arange(0, 150 * 30, 30))
+    shares = AnticipationConfig(instruments=1.0)
+    drawer = Drawer(tmp_path, piece, tokenizer)
+    for stretch, again in zip(drawer.draw(10, anticipation=shares), drawer.draw(10, anticipation=shares), strict=True):
+        _, rest = stretch.cut(160) or pytest.fail("too short to cut")
+        _, rest = rest.cut(160) or pytest.fail("too short to cut")
+        np.testing.assert_array_equal(again.after(rest.offset).segment().tokens, rest.segment().tokens)
+
+
+def test_music_too_short_to_cut_is_not_cut(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    (stretch,) = Drawer(tmp_path, music(np.arange(0, 150 * 30, 30)), tokenizer).draw()
+    assert stretch.cut(3 * 15) is None
+    (short,) = Drawer(tmp_path / "short", music(np.arange(0, 31 * 30, 30)), tokenizer).draw()
+    assert short.cut(3 * 29) is None  # it would leave fewer than 16 triples
+
+
+@pytest.mark.parametrize("kind", ["spans", "random", "instruments"])
+def test_controls_come_as_the_grammar_asks_and_lose_nothing(tmp_path: Path, tokenizer: Tokenizer, kind: str) -> None:
+    onsets = np.cumsum(np.random.default_rng(1).choice([0, 7, 20, 150], 150))
+    piece = music(onsets + 300)
+    anticipated = 0
+    for stretch in Drawer(tmp_path, piece, tokenizer).draw(
+        100, row_length=4_096, anticipation=AnticipationConfig(**{kind: 1.0})
+    ):
+        segment = stretch.segment()
+        ids = music_ids(segment)
+        assert grammar.check(ids) is None
+        controls = ids[2::3][:-1] >= CONTROL_OFFSET
+        assert flag(segment) == (ANTICIPATE if controls.any() else AUTOREGRESS)
+        assert not controls.all()
+        assert sorted(note_rows(decode_notes(ids))) == sorted(note_rows(piece.notes))
+        anticipated += bool(controls.any())
+        # Cut anywhere, both parts are well-formed, and what follows the cut is complete.
+        for space in (100, 333):
+            part, rest = stretch.cut(space) or pytest.fail("too short to cut")
+            assert grammar.check(music_ids(part)) is None
+            assert grammar.check(music_ids(rest.segment())) is None
+            later = set(note_rows(decode_notes(music_ids(rest.segment())), -int(rest.events[0])))
+            assert {row for row in note_rows(piece.notes) if row[0] > rest.events[0]} <= later
+    assert anticipated > 70
+
+
+def test_a_row_that_controls_overfill_is_cut(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.arange(0, 168 * 60, 60)[:160])
+    for stretch in Drawer(tmp_path, piece, tokenizer).draw(100, anticipation=AnticipationConfig(random=1.0)):
+        assert stretch.size <= ROW // 3 * 3
+        segment = stretch.segment()
+        assert grammar.check(music_ids(segment)) is None
+        assert (music_ids(segment)[2::3] < REST).any()  # something is left to predict
+
+
+def test_controls_are_drawn_in_the_proportions_asked(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.arange(0, 150 * 30, 30), programs=(0, 40))
+    shares = AnticipationConfig(spans=0.1, random=0.4, instruments=0.3)
+    found = Counter()
+    times = 1_000
+    for stretch in Drawer(tmp_path, piece, tokenizer).draw(times, row_length=2_048, anticipation=shares):
+        written = stretch.written[2::3]
+        if not (written >= CONTROL_OFFSET).any():
+            found["none"] += 1
+        elif len(set(((stretch.events[2::3] - NOTE_OFFSET) // 128).tolist())) == 1:
+            found["instruments"] += 1
+        else:
+            spans = sum(control for control, _ in itertools.groupby(is_control(stretch)))
+            found["spans" if spans <= 6 else "random"] += 1
+    # A span that begins after the piece's 45 seconds leaves it plain: e^(-45 * .05) = 10.5 % of .1. Bounds: 4 sd.
+    expected = {"spans": 0.0895, "random": 0.4, "instruments": 0.3, "none": 0.2105}
+    for kind, share in expected.items():
+        assert abs(found[kind] / times - share) < 4 * (share * (1 - share) / times) ** 0.5, (kind, found)
+
+
+def is_control(stretch: MusicStretch) -> list[bool]:
+    """Of each note in time order, whether it was moved to the controls (onsets are distinct)."""
+    onsets = [(int(onset), False) for onset in stretch.events[0::3]]
+    onsets += [(int(onset) - CONTROL_OFFSET, True) for onset in stretch.controls[0::3]]
+    return [control for _, control in sorted(onsets)]
+
+
+def test_one_instrument_is_never_anticipated_whole(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.arange(0, 3_000, 30), programs=(5,))
+    for stretch in Drawer(tmp_path, piece, tokenizer).draw(20, anticipation=AnticipationConfig(instruments=1.0)):
+        assert flag(stretch.segment()) == AUTOREGRESS
+
+
+def test_compat_always_puts_the_same_flag(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.arange(0, 3_000, 30))
+    shares = AnticipationConfig(instruments=1.0)
+    for stretch in Drawer(tmp_path, piece, tokenizer).draw(5, anticipation=shares, compat_flag=True):
+        assert (music_ids(stretch.segment()) >= CONTROL_OFFSET + 11_000).any()
+        assert flag(stretch.segment()) == AUTOREGRESS
+
+
+def test_pitched_notes_shift_together_and_drums_stay(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.arange(0, 3_000, 30))
+    drums = piece.notes.notes // 128 == 128
+    shifts = Counter()
+    for stretch in Drawer(tmp_path, piece, tokenizer).draw(300, transpose=3):
+        shift = decode_notes(music_ids(stretch.segment())).notes - piece.notes.notes
+        assert (shift[drums] == 0).all()
+        assert len(set(shift[~drums].tolist())) == 1
+        shifts[int(shift[~drums][0])] += 1
+    assert sorted(shifts) == [-3, -2, -1, 0, 1, 2, 3]
+    assert min(shifts.values()) > 20  # 43 expected of each
+
+
+def test_no_pitch_leaves_the_range(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.arange(0, 300, 30))
+    notes = piece.notes.notes.copy()
+    notes[:3] = [127, 40 * 128 + 1, 128 * 128]
+    piece = dataclasses.replace(piece, notes=dataclasses.replace(piece.notes, notes=notes))
+    for stretch in Drawer(tmp_path, piece, tokenizer).draw(50, transpose=12):
+        shifted = decode_notes(music_ids(stretch.segment())).notes
+        assert shifted[0] in (126, 127)  # down one at most, as the second note is pitch 1
+        assert (shifted // 128 == notes // 128).all()
+
+
+def test_captions_are_drawn_and_dropped(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    captions = ("A song with piano.", "Bass and drums.", "Number 7.")
+    drawer = Drawer(tmp_path, music(np.arange(0, 300, 30), captions=captions), tokenizer)
+    times = 500
+
+    def shown(**data: object) -> Counter[str]:
+        texts = (tokenizer.decode(stretch.prompt).strip() for stretch in drawer.draw(times, **data))
+        return Counter(text.removeprefix(PROMPT_PREFIX) for text in texts)
+
+    found = shown(caption_dropout=0.25)
+    assert set(found) == {*captions, ""}
+    assert abs(found[""] / times - 0.25) < 4 * (0.25 * 0.75 / times) ** 0.5
+    for caption in captions:
+        assert abs(found[caption] / times - 0.25) < 4 * (0.25 * 0.75 / times) ** 0.5
+    assert set(shown(caption_dropout=0.0)) == set(captions)
+    assert set(shown(caption_dropout=1.0)) == {""}
+
+
+def test_held_out_music_is_shown_as_it_is(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.arange(0, 3_000, 30), captions=("A song with piano.",))
+    drawer = Drawer(tmp_path, piece, tokenizer)
+    everything = {"transpose": 12, "anticipation": AnticipationConfig(random=1.0)}
+    for stretch in drawer.draw(10, augment=False, caption_dropout=0.9, **everything):
+        assert note_rows(decode_notes(music_ids(stretch.segment()))) == note_rows(piece.notes)
+        assert flag(stretch.segment()) == AUTOREGRESS
+        assert "A song with piano." in tokenizer.decode(stretch.prompt)
+    # A run that never sees a caption is not asked about one.
+    (bare,) = drawer.draw(augment=False, caption_dropout=1.0)
+    assert bare.prompt == [tokenizer.bos_id]
+
+
+def test_a_caption_longer_than_the_row_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    drawer = Drawer(tmp_path, music(np.arange(3), captions=("piano " * 600,)), tokenizer)
+    with pytest.raises(UserError, match=r"train record 0 \(3 notes\.mid\) takes \d+ tokens of a row of 512"):
+        drawer.draw()
+
+
+def test_text_is_cut_anywhere_and_ends_once(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    ids = np.random.default_rng(0).integers(3, TEXT_VOCAB, 1_000).astype(np.int32)
+    with ShardWriter(tmp_path, "train") as writer:
+        writer.write(pack_text(TextRecord(ids, "test", "book.txt")), len(ids))
+    marks = TokenizerId(tokenizer.fingerprint, TEXT_VOCAB)
+    write_manifest(tmp_path, Manifest("text", {"train": writer.split}, {"test": 1}, (), {}, {}, marks))
+    stretch: TextStretch = TextExamples(open_split(tmp_path, "train"), 3, tokenizer)(0, np.random.default_rng(0))
+    whole = stretch.segment()
+    assert whole.tokens.tolist() == [tokenizer.bos_id, *ids, tokenizer.eos_id]
+    assert stretch.size == len(whole)
+    read: list[int] = []
+    for space in (400, 300):
+        segment, stretch = stretch.cut(space) or pytest.fail("too short to cut")
+        assert len(segment) == space
+        assert segment.tokens[0] == tokenizer.bos_id
+        assert segment.loss_weights.tolist() == [0] + [1] * (space - 1)
+        read += segment.tokens[1:].tolist()
+        assert stretch.offset == len(read)
+    last = stretch.segment().tokens.tolist()
+    assert last[0] == tokenizer.bos_id
+    assert [*read, *last[1:]] == [*ids, tokenizer.eos_id]
+    assert stretch.cut(17 - 1) is None
+
+
+def test_record_ids_hold_folder_and_record() -> None:
+    for pair in ((0, 0), (3, 2_100_000), (1_000, 2**40 - 1)):
+        assert split_record_id(record_id(*pair)) == pair
+    assert np.int64(record_id(1_000, 2**40 - 1)) > 0

@@ -1,0 +1,58 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from midillm_jax.config import RopeScaling
+from midillm_jax.model import attention
+
+
+@pytest.mark.parametrize("scaling", [None, RopeScaling(8.0, 1.0, 4.0, 8192), RopeScaling(32.0, 2.0, 5.0, 512)])
+def test_frequencies_are_those_of_transformers(scaling: RopeScaling | None) -> None:
+    rope: dict[str, object] = {"rope_theta": 70_000.0, "rope_type": "default"}
+    if scaling:
+        rope |= {
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_freq_factor,
+            "high_freq_factor": scaling.high_freq_factor,
+            "original_max_position_embeddings": scaling.original_context_length,
+        }
+    theirs = LlamaRotaryEmbedding(LlamaConfig(head_dim=64, rope_parameters=rope)).inv_freq.numpy()
+    np.testing.assert_allclose(attention.frequencies(64, 70_000.0, scaling), theirs, rtol=1e-5)
+
+
+def naive(query: np.ndarray, key: np.ndarray, value: np.ndarray, sees: np.ndarray) -> np.ndarray:
+    """One head at a time, in float64; sees is bool [B, T, S]."""
+    out = np.zeros(query.shape)
+    group = query.shape[2] // key.shape[2]
+    for row in range(query.shape[0]):
+        for head in range(query.shape[2]):
+            scores = query[row, :, head] @ key[row, :, head // group].T / np.sqrt(query.shape[-1])
+            weights = np.where(sees[row], np.exp(scores), 0.0)
+            out[row, :, head] = weights / weights.sum(-1, keepdims=True) @ value[row, :, head // group]
+    return out
+
+
+def test_packed_rows_attend_inside_their_segment_only() -> None:
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.normal(size=(2, 10, heads, 8)) for heads in (6, 2, 2))
+    segments = np.array([[1, 1, 1, 2, 2, 2, 2, 3, 3, 0], [1] * 6 + [2] * 4])
+    sees = (segments[:, :, None] == segments[:, None, :]) & np.tril(np.ones((10, 10), bool))
+    got = attention.packed(*(jnp.asarray(x, jnp.float32) for x in (query, key, value)), jnp.asarray(segments))
+    np.testing.assert_allclose(got, naive(query, key, value, sees), atol=1e-5)
+
+
+def test_no_gradient_crosses_a_segment() -> None:
+    keys = jax.random.split(jax.random.key(0), 3)
+    query, key, value = (jax.random.normal(k, (1, 12, heads, 8)) for k, heads in zip(keys, (4, 2, 2), strict=True))
+    segments = jnp.array([[1] * 5 + [2] * 7])
+
+    def second_segment(*qkv: jax.Array) -> jax.Array:
+        return jnp.sum(attention.packed(*qkv, segments)[:, 5:] ** 2)
+
+    for gradient in jax.grad(second_segment, argnums=(0, 1, 2))(query, key, value):
+        assert jnp.all(gradient[:, :5] == 0)
+        assert jnp.any(gradient[:, 5:] != 0)

@@ -1,0 +1,114 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from midillm_jax.config import ModelConfig
+from midillm_jax.model.llama import INFERENCE, Definition, Execution, head_table, parameter_count
+
+
+def rows(config: ModelConfig, batch: int, length: int) -> tuple[jax.Array, jax.Array]:
+    tokens = jax.random.randint(jax.random.key(1), (batch, length), 0, config.vocab_size)
+    return tokens, jnp.tile(jnp.arange(length), (batch, 1))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameter_count_is_the_tree_without_padding(tiny_model: ModelConfig, tied: bool) -> None:
+    config = dataclasses.replace(tiny_model, tie_embeddings=tied)
+    definition = Definition(config, INFERENCE)
+    sizes = sum(leaf.size for leaf in jax.tree.leaves(definition.abstract()))
+    padding = (config.padded_vocab_size - config.vocab_size) * config.d_model
+    assert sizes - padding * (1 if tied else 2) == parameter_count(config)
+
+
+def test_every_weight_names_an_axis_for_each_dimension(tiny_model: ModelConfig) -> None:
+    definition = Definition(tiny_model, INFERENCE)
+    flat = jax.tree.leaves(definition.abstract())
+    axes = jax.tree.leaves(definition.logical_axes(), is_leaf=lambda leaf: isinstance(leaf, tuple))
+    assert [len(each) for each in axes] == [leaf.ndim for leaf in flat]
+
+
+def test_two_packed_segments_equal_the_same_two_alone(tiny_model: ModelConfig) -> None:
+    definition = Definition(tiny_model, INFERENCE)
+    params = definition.init(jax.random.key(0))
+    tokens, positions = rows(tiny_model, 1, 9)
+    first, second = slice(0, 4), slice(4, 9)
+    packed = definition.forward(
+        params,
+        tokens,
+        jnp.concatenate([positions[:, :4], positions[:, :5]], axis=1),
+        jnp.array([[1] * 4 + [2] * 5]),
+    )
+    for part, length in ((first, 4), (second, 5)):
+        alone = definition.forward(params, tokens[:, part], positions[:, :length], jnp.ones((1, length), int))
+        np.testing.assert_allclose(packed[:, part], alone, atol=1e-6)
+
+
+def test_a_token_sees_nothing_later(tiny_model: ModelConfig) -> None:
+    definition = Definition(tiny_model, INFERENCE)
+    params = definition.init(jax.random.key(0))
+    tokens, positions = rows(tiny_model, 1, 8)
+    before = definition.forward(params, tokens, positions, jnp.ones((1, 8), int))
+    changed = tokens.at[0, 5].set((tokens[0, 5] + 1) % tiny_model.vocab_size)
+    after = definition.forward(params, changed, positions, jnp.ones((1, 8), int))
+    np.testing.assert_array_equal(before[:, :5], after[:, :5])
+    assert not np.allclose(before[:, 5:], after[:, 5:])
+
+
+def test_prefill_and_decode_equal_the_whole_forward(tiny_model: ModelConfig) -> None:
+    definition = Definition(tiny_model, INFERENCE)
+    params = definition.init(jax.random.key(0))
+    tokens, positions = rows(tiny_model, 2, 10)
+    whole = definition.forward(params, tokens, positions, jnp.ones((2, 10), int))
+    # The second row is two tokens shorter, padded on the left.
+    pad = jnp.array([0, 2])
+    valid = jnp.arange(6)[None] >= pad[:, None]
+    shifted = jnp.stack([tokens[0, :6], jnp.concatenate([jnp.zeros(2, int), tokens[1, :4]])])
+    cache = definition.init_cache(2, 12)
+    hidden, cache = definition.extend(params, shifted, jnp.maximum(jnp.arange(6)[None] - pad[:, None], 0), valid, cache)
+    np.testing.assert_allclose(hidden[0], whole[0, :6], atol=1e-5)
+    np.testing.assert_allclose(hidden[1, 2:], whole[1, :4], atol=1e-5)
+    extend = jax.jit(definition.extend)
+    for step in range(4):
+        at = jnp.array([[6 + step], [4 + step]])
+        hidden, cache = extend(params, jnp.take_along_axis(tokens, at, 1), at, jnp.ones((2, 1), bool), cache)
+        np.testing.assert_allclose(hidden[0, 0], whole[0, 6 + step], atol=1e-5)
+        np.testing.assert_allclose(hidden[1, 0], whole[1, 4 + step], atol=1e-5)
+    assert int(cache.length) == 10
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_remat_changes_no_gradient(tiny_model: ModelConfig, remat: str) -> None:
+    tokens, positions = rows(tiny_model, 2, 8)
+    segments = jnp.ones((2, 8), int)
+    params = Definition(tiny_model, INFERENCE).init(jax.random.key(0))
+
+    def gradient(policy: str) -> dict[str, jax.Array]:
+        definition = Definition(tiny_model, Execution("float32", "float32", policy))
+        return jax.grad(lambda p: jnp.sum(definition.forward(p, tokens, positions, segments) ** 2))(params)
+
+    for plain, again in zip(jax.tree.leaves(gradient("none")), jax.tree.leaves(gradient(remat)), strict=True):
+        np.testing.assert_allclose(plain, again, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_stays_near_float32(tiny_model: ModelConfig) -> None:
+    tokens, positions = rows(tiny_model, 1, 8)
+    segments = jnp.ones((1, 8), int)
+    definition = Definition(tiny_model, INFERENCE)
+    params = definition.init(jax.random.key(0))
+    exact = definition.forward(params, tokens, positions, segments)
+    rough = Definition(tiny_model, Execution("float32", "bfloat16", "none")).forward(
+        params, tokens, positions, segments
+    )
+    assert rough.dtype == jnp.bfloat16
+    # bfloat16 keeps 8 bits; hidden states are normed to about 1, and three layers add up their errors.
+    assert jnp.max(jnp.abs(rough.astype(jnp.float32) - exact)) < 0.1
+
+
+def test_the_tied_head_is_the_embedding(tiny_model: ModelConfig) -> None:
+    params = Definition(tiny_model, INFERENCE).abstract()
+    assert head_table(params) is params["embedding"]
+    untied = Definition(dataclasses.replace(tiny_model, tie_embeddings=False), INFERENCE).abstract()
+    assert head_table(untied) is untied["head"]

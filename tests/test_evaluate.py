@@ -1,0 +1,207 @@
+"""The command from a prepared folder and a model folder to a page, at tiny size: an untrained model."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jax
+import mido
+import numpy as np
+import pytest
+
+from midillm_jax import evaluate
+from midillm_jax.config import ModelConfig
+from midillm_jax.data.demo import write_band
+from midillm_jax.data.shards import Manifest, Piece, ShardWriter, pack_piece, write_manifest
+from midillm_jax.errors import UserError
+from midillm_jax.inference.sampler import JaxEngine
+from midillm_jax.model import hf
+from midillm_jax.model.llama import INFERENCE, Definition
+from midillm_jax.music.midi import read_midi
+from midillm_jax.text.prompt import PROMPT_PREFIX
+from midillm_jax.text.tokenizer import train_sentencepiece
+
+MODEL = ModelConfig(
+    text_vocab_size=320,
+    d_model=16,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=8,
+    d_ff=24,
+    context_length=320,
+    rope_theta=10_000.0,
+    rms_norm_eps=1e-5,
+    tie_embeddings=True,
+)
+HELD_OUT = 11
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``pairs``: 30 pieces to train on and 11 held out, one of them with a caption of the others; ``model``."""
+    root = tmp_path_factory.mktemp("corpus")
+    write_band(root / "band", 30 + HELD_OUT, seed=0, profile="small", documents=0)
+    rows = [json.loads(line) for line in (root / "band" / "captions.jsonl").read_text().splitlines()]
+    rows[-1]["caption"] = rows[0]["caption"]
+    splits = {}
+    for name, part in (("train", rows[:30]), ("validation", rows[30:])):
+        with ShardWriter(root / "pairs", name) as writer:
+            for row in part:
+                notes = read_midi((root / "band" / row["location"]).read_bytes())
+                piece = Piece(notes, (row["caption"],), "band", row["location"], row["location"])
+                writer.write(pack_piece(piece), len(notes))
+        splits[name] = writer.split
+    write_manifest(root / "pairs", Manifest("pairs", splits, {"band": len(rows)}, (), {}, {}))
+    tokenizer = train_sentencepiece([PROMPT_PREFIX, *(row["caption"] for row in rows)], root / "t.model", 320)
+    hf.write_hf(root / "model", MODEL, Definition(MODEL, INFERENCE).init(jax.random.key(0)), tokenizer)
+    run = root / "run"
+    run.mkdir()
+    (run / "log.csv").write_text("step,kind,loss,text_loss,bits_per_note\n1,train,3.0,2.5,20.0\n")
+    return root
+
+
+def arguments(corpus: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("--model", str(corpus / "model"), "--data", str(corpus / "pairs"), "--out", str(out), "--max-notes", "12"),
+        *more,
+    ]
+
+
+class Links(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if name in ("href", "src") and value]
+
+
+@pytest.fixture(scope="module")
+def evaluated(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished evaluation, on a machine that cannot play."""
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "which", lambda name: None)
+        evaluate.main(arguments(corpus, out, "--show", "2", "--runs", str(corpus / "run")))
+    return out
+
+
+def results(out: Path) -> dict[str, Any]:
+    return json.loads((out / "results.json").read_text())
+
+
+def test_everything_is_written(evaluated: Path) -> None:
+    found = results(evaluated)
+    assert found["bits_per_note"]["pieces"] == found["drums_as_asked"]["prompts"] == HELD_OUT - 1
+    assert any("word for word" in note for note in found["notes"])
+    assert len(found["pieces"]) == HELD_OUT - 1
+    for number, piece in enumerate(found["pieces"]):
+        notes = read_midi((evaluated / piece["midi"]).read_bytes())
+        assert piece["has_drums"] == (128 in notes.programs())
+        assert 1 <= piece["notes"] == len(notes) <= 12
+        assert any(message.type == "note_on" for message in mido.MidiFile(evaluated / piece["midi"]))
+        assert (evaluated / piece["midi"]).with_suffix(".png").is_file() == (number < 2)
+    page = (evaluated / "index.html").read_text()
+    assert "FluidSynth or a soundfont is missing" in page
+    assert "<audio" not in page
+    assert "<polyline" in page
+    links = Links(page).found
+    assert {piece["midi"] for piece in found["pieces"]} <= set(links)
+    assert all((evaluated / link).is_file() for link in links)
+    assert not list(evaluated.rglob("*.partial"))
+
+
+def test_an_untrained_model_is_not_said_to_be_good(evaluated: Path) -> None:
+    """It is as surprised as a uniform guess over each slot's ids, give or take its random weights."""
+    found = results(evaluated)["bits_per_note"]
+    uniform = np.log2([20_001, 2_001, 33_026])
+    for slot, bits in zip(("onset", "duration", "note"), uniform, strict=True):
+        # A little more, as rests and the end are paid for by the notes.
+        assert bits - 0.1 < found["model_by_slot"][slot] < bits * 1.15
+    assert found["unigram"]["value"] < found["model"]["value"]
+    assert found["better_by"]["value"] == pytest.approx(found["unigram"]["value"] - found["model"]["value"])
+    assert found["wins"] is False
+
+
+def test_a_second_run_does_nothing(
+    corpus: Path, evaluated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in evaluated.rglob("*")}
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    evaluate.main(arguments(corpus, evaluated, "--show", "2", "--runs", str(corpus / "run")))
+    assert {path: path.stat().st_mtime_ns for path in evaluated.rglob("*")} == before
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith("nothing to do")
+    assert said[1].startswith("bits a note on 10 unseen pieces: ")
+    assert said[2].startswith("drums as asked on 10 unseen prompts: ")
+    assert said[3] == f"the page is {evaluated / 'index.html'}"
+
+
+def test_an_interrupted_run_goes_on(
+    corpus: Path, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after some pieces: they stay as they are, the rest is made, and the results are those of one run."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    out = tmp_path / "out"
+    shutil.copytree(evaluated, out)
+    for path in (out / "results.json", out / "index.html", *(out / "pieces").glob("00[1-7].*")):
+        path.unlink()
+    (out / "pieces" / "008.mid").unlink()
+    (out / "pieces" / "009.json").write_text("{")
+    kept = {path: path.stat().st_mtime_ns for path in (out / "pieces").glob("000.*")}
+    asked: list[int] = []
+    generate = JaxEngine.generate
+    monkeypatch.setattr(
+        JaxEngine,
+        "generate",
+        lambda self, requests, report=None: asked.append(len(requests)) or generate(self, requests, report),
+    )
+    evaluate.main(arguments(corpus, out, "--show", "2", "--runs", str(corpus / "run")))
+    assert asked == [9]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert results(out) == results(evaluated)
+    for number in range(10):
+        name = f"pieces/{number:03d}.mid"
+        assert (out / name).read_bytes() == (evaluated / name).read_bytes()
+    assert "drums as asked on 10 unseen prompts" in capsys.readouterr().out
+
+
+def test_other_prompts_in_the_same_folder(
+    corpus: Path, evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts of a file replace the captions, pieces of before go, and what training saw is not scored."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    seen = json.loads((corpus / "band" / "captions.jsonl").read_text().splitlines()[3])["caption"]
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text(f"a waltz with drums\n\n{seen}\nsomething slow\n")
+    out = tmp_path / "out"
+    shutil.copytree(evaluated, out)
+    evaluate.main(arguments(corpus, out, "--prompts-file", str(prompts), "--show", "1"))
+    found = results(out)
+    assert [piece["prompt"] for piece in found["pieces"]] == ["a waltz with drums", seen, "something slow"]
+    assert (found["drums_as_asked"]["prompts"], found["drums_as_asked"]["silent_prompts"]) == (1, 1)
+    assert found["instruments_as_asked"] is None
+    assert found["bits_per_note"] == results(evaluated)["bits_per_note"]
+    assert sorted(path.name for path in (out / "pieces").iterdir()) == [
+        *("000.json", "000.mid", "000.png", "001.json", "001.mid", "002.json", "002.mid")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--model", "nowhere"], "--model nowhere: no such folder"),
+        (["--data", "nowhere"], "nowhere holds no manifest.json"),
+        (["--runs", "nowhere"], "--runs nowhere: holds no log.csv"),
+        (["--prompts-file", "nowhere"], "--prompts-file nowhere: cannot be read"),
+        (["--pieces", "0"], "--pieces 0"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(corpus: Path, tmp_path: Path, changes: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate.main(arguments(corpus, tmp_path / "out", *changes))
+    assert not (tmp_path / "out").exists()

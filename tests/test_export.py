@@ -1,0 +1,116 @@
+"""A run's checkpoint becomes a Hugging Face folder: the same numbers, the run's tokenizer, errors by name."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from midillm_jax import commands, export
+from midillm_jax.config import CheckpointConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimizerConfig, from_json
+from midillm_jax.model import hf, sharding
+from midillm_jax.music import vocab
+from midillm_jax.text.tokenizer import load_tokenizer, train_sentencepiece
+from midillm_jax.training import checkpoint
+from midillm_jax.training.step import init_state, make_training
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A run folder with checkpoints of two steps, whose weights differ."""
+    folder = tmp_path_factory.mktemp("run")
+    words = ["one two three four five six seven eight nine ten", "do re mi fa sol la ti do"]
+    tokenizer = train_sentencepiece(words, folder / "words.model", 290)
+    config = Config(
+        name="tiny",
+        run_dir=str(folder / "run"),
+        steps=2,
+        model=ModelConfig(
+            text_vocab_size=tokenizer.vocab_size,
+            d_model=16,
+            num_layers=2,
+            num_heads=2,
+            num_kv_heads=1,
+            head_dim=8,
+            d_ff=24,
+            context_length=128,
+            rope_theta=500.0,
+            rms_norm_eps=1e-5,
+            tie_embeddings=True,
+        ),
+        data=DataConfig(tokenizer=str(folder / "words.model"), row_length=64, music_rows=1, text_rows=1, streams=1),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=1),
+        checkpoint=CheckpointConfig(every_steps=1),
+        eval=EvalConfig(every_steps=1, batches=1),
+    )
+    training = make_training(config, sharding.make_mesh(config.mesh, jax.devices()[:1]))
+    checkpoints = checkpoint.Checkpoints(training)
+    for step in (1, 2):
+        checkpoints.save(step, init_state(training, training.definition.init(jax.random.key(step))), {})
+    checkpoints.close()
+    return config
+
+
+def weights_at(run: Config, step: int) -> np.ndarray:
+    return np.asarray(checkpoint.load_params(f"{run.folder}/{step}")[1]["blocks"]["feed_forward"]["up"])
+
+
+def test_the_newest_checkpoint_is_exported(run: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    export.main(["--checkpoint", run.folder, "--out", str(out)])
+    model, params = hf.read_hf(out)
+    assert model == run.model
+    assert np.array_equal(params["blocks"]["feed_forward"]["up"], weights_at(run, 2))
+    assert not np.array_equal(weights_at(run, 1), weights_at(run, 2))
+    # 55,320 rows of 16 and 1 norm, then in each of 2 layers q, o: 16x16; k, v: 16x8; 3 of 16x24; 2 norms.
+    count = (290 + vocab.VOCAB_SIZE) * 16 + 16 + 2 * (2 * 256 + 2 * 128 + 3 * 384 + 2 * 16)
+    printed = capsys.readouterr().out
+    assert f"{count:,} parameters in float32, the head is the embedding table" in printed
+    assert all(file.name in printed for file in out.iterdir())
+
+
+def test_the_folder_carries_what_others_need(run: Config, tmp_path: Path) -> None:
+    export.main(["--checkpoint", run.folder, "--out", str(tmp_path / "out")])
+    own = json.loads((tmp_path / "out" / "midillm.json").read_text())
+    assert own["text_vocab_size"] == run.model.text_vocab_size
+    assert from_json(json.dumps(own["trained_with"]), "midillm.json") == run
+    generation = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert generation["eos_token_id"][1] == 290 + vocab.SEPARATOR
+    assert generation["max_new_tokens"] == 126
+    beside = load_tokenizer(tmp_path / "out")
+    assert beside.fingerprint == load_tokenizer(run.data.tokenizer).fingerprint
+
+
+def test_a_step_and_a_dtype_can_be_chosen(run: Config, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export.main(["--checkpoint", f"{run.folder}/1", "--out", str(out), "--dtype", "bfloat16"])
+    read = hf.read_hf(out)[1]["blocks"]["feed_forward"]["up"]
+    assert np.array_equal(read, weights_at(run, 1).astype(read.dtype))
+    assert read.dtype == hf.DTYPES["bfloat16"][1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--checkpoint": "nowhere"}, "nowhere: no checkpoints there"),
+        ({"--checkpoint": "{run}/7"}, "step 7 is not there"),
+        ({"--tokenizer": "nowhere.model"}, "nowhere.model: no such file"),
+        ({"--tokenizer": "{other}"}, "has 280 ids, the model's text vocabulary 290 rows"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    run: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, str], message: str
+) -> None:
+    other = tmp_path / "other.model"
+    train_sentencepiece(["one two three four five six seven"], other, 280)
+    given = {"--checkpoint": run.folder, "--out": str(tmp_path / "out")} | change
+    arguments = [part.format(run=run.folder, other=other) for pair in given.items() for part in pair]
+    with pytest.raises(SystemExit) as stopped:
+        commands.run(export.main, arguments)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [other]

@@ -1,0 +1,60 @@
+"""A prepared corpus and a run's config that tests of the room share."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from midillm_jax import prepare
+from midillm_jax.config import (
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    LossConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Source,
+)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokenizer, text shards and captioned shards of forty demo pieces, made by the commands themselves."""
+    folder = tmp_path_factory.mktemp("corpus")
+    band, model = str(folder / "band"), str(folder / "tokenizer.model")
+    prepare.main(["demo", "--out", band, "--pieces", "40", "--profile", "small"])
+    prepare.main(["tokenizer", "--input", band, "--vocab-size", "600", "--out", model])
+    split = ["--validation-share", "0.2", "--workers", "1"]
+    prepare.main(["text", "--input", f"{band}/text", "--tokenizer", model, "--out", str(folder / "text"), *split])
+    prepare.main(["pairs", "--input", band, "--out", str(folder / "pairs"), *split])
+    return folder
+
+
+@pytest.fixture
+def run(corpus: Path, tiny_model: ModelConfig, tmp_path: Path) -> Config:
+    """Six steps of text and captioned music, saved every second one."""
+    return Config(
+        name="test",
+        run_dir=str(tmp_path / "run"),
+        steps=6,
+        model=dataclasses.replace(tiny_model, text_vocab_size=600, num_layers=2),
+        data=DataConfig(
+            tokenizer=str(corpus / "tokenizer.model"),
+            row_length=192,
+            music_rows=2,
+            text_rows=2,
+            music=(Source(str(corpus / "pairs")),),
+            text=(Source(str(corpus / "text")),),
+            streams=2,
+        ),
+        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=1),
+        checkpoint=CheckpointConfig(every_steps=2),
+        eval=EvalConfig(every_steps=3, batches=1),
+        loss=LossConfig(kind="slot"),
+        mesh=MeshConfig(),
+        compute_dtype="float32",
+        remat="none",
+        log_every_steps=2,
+    )

@@ -1,0 +1,114 @@
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from midillm_jax import config as configs
+from midillm_jax.config import Config, Source
+from midillm_jax.errors import UserError
+from midillm_jax.training.checkpoint import load_params
+from midillm_jax.training.loop import train
+
+TIMES = ("seconds", "tokens_per_second", "data_wait_share")
+
+
+def log_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
+
+
+def test_a_run_logs_evaluates_and_saves(run: Config) -> None:
+    folder = train(run)
+    rows = log_of(folder)
+    assert [(row["step"], row["kind"]) for row in rows] == [
+        ("2", "train"),
+        ("3", "validation"),
+        ("4", "train"),
+        ("6", "train"),
+        ("6", "validation"),
+    ]
+    assert all(float(row["text_loss"]) > 0 and float(row["bits_per_note"]) > 0 for row in rows)
+    assert float(rows[-1]["bits_per_note"]) < float(rows[1]["bits_per_note"])
+    assert rows[0]["tokens"] == str(float(2 * 4 * 192))
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir() if path.name.isdigit()) == ["4", "6"]
+    assert configs.from_json((folder / "config.json").read_text(), "config.json") == run
+    assert list((folder / "tensorboard").iterdir())
+
+
+def test_a_finished_run_is_left_alone(run: Config) -> None:
+    folder = train(run)
+    before = load_params(str(folder))[1]
+    rows = log_of(folder)
+    train(run)
+    assert log_of(folder) == rows
+    jax.tree.map(np.testing.assert_array_equal, before, load_params(str(folder))[1])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_records(run: Config) -> None:
+    wild = dataclasses.replace(run, optimizer=dataclasses.replace(run.optimizer, learning_rate=1e30))
+    names = r"the batch held \d+ records: .*pairs: train record \d+ \("
+    with pytest.raises(UserError, match=r"step \d+: the loss is .*expected finite numbers; " + names):
+        train(wild)
+
+
+def test_a_tokenizer_of_another_size_is_named(run: Config) -> None:
+    other = dataclasses.replace(run, model=dataclasses.replace(run.model, text_vocab_size=601))
+    with pytest.raises(UserError, match=r"600 tokens and model\.text_vocab_size is 601"):
+        train(other)
+    assert not Path(run.folder).exists()
+
+
+def test_missing_shards_are_named_before_anything_is_written(run: Config) -> None:
+    other = dataclasses.replace(run, data=dataclasses.replace(run.data, music=(Source("nowhere"),)))
+    with pytest.raises(UserError, match="nowhere"):
+        train(other)
+    assert not Path(run.folder).exists()
+
+
+def start(run: Config, folder: Path) -> "subprocess.Popen[str]":
+    """The command in a process of its own, on a config file that says what ``run`` says."""
+    file = folder / "run.py"
+    file.write_text(
+        "from midillm_jax import config\n\n"
+        f"def get_config():\n    return config.from_json({configs.to_json(run)!r}, 'test')\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-m", "midillm_jax.train", "--config", str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(run: Config, tmp_path: Path, number: int, code: int) -> None:
+    long = dataclasses.replace(run, steps=30, checkpoint=dataclasses.replace(run.checkpoint, every_steps=7))
+    alone = dataclasses.replace(long, run_dir=str(tmp_path / "alone"))
+    output = start(alone, tmp_path).communicate()[0]
+    assert output.splitlines()[-1] == f"done: {alone.folder}"
+
+    process = start(long, tmp_path)
+    log = Path(long.folder) / "log.csv"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and len(log.read_text().splitlines()) > 3) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    output = process.communicate()[0]
+    assert process.returncode == code, output
+    stopped = [line for line in output.splitlines() if line.startswith("stopped after step ")]
+    assert len(stopped) == 1, output
+
+    output = start(long, tmp_path).communicate()[0]
+    assert f"resumed at step {stopped[0].split()[3].rstrip(',')}" in output
+    assert log_of(Path(long.folder)) == log_of(Path(alone.folder))
+    jax.tree.map(np.testing.assert_array_equal, load_params(long.folder)[1], load_params(alone.folder)[1])
