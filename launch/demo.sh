@@ -29,8 +29,8 @@ step prepare tokenizer --input demo/band_alone/text demo/band/captions.jsonl --v
 step prepare text --input demo/band_alone/text --tokenizer demo/tokenizer.model --out demo/shards/text
 step prepare midi --input demo/band_alone/midi --out demo/shards/midi
 step prepare pairs --input demo/band --out demo/shards/pairs
-step train --config demo_stage1.py --seed "$seed" "${stage1[@]}"
-step train --config demo_stage2.py --seed "$seed" "${stage2[@]}"
+step train --config demo_stage1.py --seed "$seed" ${stage1[@]+"${stage1[@]}"}
+step train --config demo_stage2.py --seed "$seed" ${stage2[@]+"${stage2[@]}"}
 step export --checkpoint demo/runs/stage2 --out demo/model
 step generate --model demo/model --prompt "A calm waltz in C major for flute, piano and electric bass, without drums." \
   --seed "$seed" --out demo/music

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # JAX reads these when it is first imported. They are set here, and not by importing jax, so that tests of rooms
 # that work without jax start fast; a test's own subprocesses inherit them.
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -199,6 +199,8 @@ def test_other_prompts_in_the_same_folder(
         (["--runs", "nowhere"], "--runs nowhere: holds no log.csv"),
         (["--prompts-file", "nowhere"], "--prompts-file nowhere: cannot be read"),
         (["--pieces", "0"], "--pieces 0"),
+        (["--top-p", "0"], "top_p is 0"),
+        (["--seed", "-1"], "seed is -1"),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(corpus: Path, tmp_path: Path, changes: list[str], message: str) -> None:

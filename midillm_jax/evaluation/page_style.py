@@ -17,7 +17,7 @@ a { color: var(--model); text-decoration: none; }
 a:hover { text-decoration: underline; }
 .grid { display: grid; gap: 18px; }
 .scores { grid-template-columns: repeat(auto-fit, minmax(340px, 1fr)); margin-top: 24px; }
-.runs, .pieces { grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); }
+.runs, .pieces { grid-template-columns: repeat(auto-fill, minmax(min(460px, 100%), 1fr)); }
 .card { background: var(--paper); border: 1px solid var(--line); border-radius: 14px; padding: 20px 22px;
   box-shadow: 0 1px 2px rgb(16 24 40 / 4%); display: flex; flex-direction: column; gap: 12px; min-width: 0; }
 .head { display: flex; justify-content: space-between; align-items: baseline; gap: 12px; flex-wrap: wrap; }

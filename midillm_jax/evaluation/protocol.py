@@ -34,6 +34,7 @@ from midillm_jax.evaluation.symbolic import (
     instruments_as_asked,
 )
 from midillm_jax.inference import compose
+from midillm_jax.inference.request import MusicRequest
 from midillm_jax.music import render
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
@@ -80,6 +81,8 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     """
     if settings.pieces < 1 or settings.show < 0:
         raise UserError(f"--pieces {settings.pieces} --show {settings.show}: expected 1 or more, and 0 or more")
+    # Out of range, they are refused here, before hours of work.
+    MusicRequest(None, seed=settings.seed, **dataclasses.asdict(settings.sampling))
     tell("reading the model's files", 0, None)
     runs = [curves.read_run(folder) for folder in settings.runs]
     identity = inputs.model_fingerprint(settings.model)

@@ -110,7 +110,7 @@ def fresh_state(training: Training) -> State:
     if not config.init_from:
         start = jax.jit(lambda key: init_state(training, training.definition.init(key)), out_shardings=shardings)
         return start(key)
-    source, params = load_weights(config.init_from)
+    source, params = load_weights(config.init_from, config.model.vocab_multiple)
     if not source.music_vocab_size:
         params = embedding.grow(params, source, config.model.music_vocab_size, config.music_init, key)
     wanted = training.definition.abstract()
@@ -120,10 +120,13 @@ def fresh_state(training: Training) -> State:
     return jax.jit(lambda params: init_state(training, params), out_shardings=shardings)(placed)
 
 
-def load_weights(where: str) -> tuple[ModelConfig, Params]:
-    """Weights of a run folder (newest checkpoint), of ``RUN/STEP`` or of a Hugging Face folder."""
+def load_weights(where: str, vocab_multiple: int) -> tuple[ModelConfig, Params]:
+    """Weights of a run folder (newest checkpoint), of ``RUN/STEP`` or of a Hugging Face folder.
+
+    ``vocab_multiple`` is what a Hugging Face table is padded to; a run's own table comes as it was trained.
+    """
     if (Path(where) / "config.json").is_file() and not (Path(where) / FOLDER).is_dir():
-        return hf.read_hf(Path(where))
+        return hf.read_hf(Path(where), vocab_multiple=vocab_multiple)
     config, params = load_params(where)
     return config.model, params
 

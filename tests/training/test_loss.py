@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from midillm_jax.config import LossConfig, ModelConfig
+from midillm_jax.model import head
 from midillm_jax.music import vocab
 from midillm_jax.training import loss as losses
 
@@ -80,10 +81,10 @@ def states(model: ModelConfig) -> tuple[jax.Array, jax.Array]:
 
 
 def test_slot_rows_count_as_the_contract_says() -> None:
-    assert [sum(span.size for span in spans) for spans in losses.SLOT_SPANS] == [20_001, 2_001, 33_026]
+    assert [sum(span.size for span in spans) for spans in head.SLOT_SPANS] == [20_001, 2_001, 33_026]
     for slot in range(3):
         ids = slot_ids(slot)
-        np.testing.assert_array_equal(losses.slot_rows(jnp.asarray(ids), slot), np.arange(len(ids)))
+        np.testing.assert_array_equal(head.slot_rows(jnp.asarray(ids), slot), np.arange(len(ids)))
 
 
 @pytest.mark.parametrize("kind", ["full", "slot"])
