@@ -38,6 +38,7 @@ def get_config() -> Config:
             rope_theta=10_000.0,
             rms_norm_eps=1e-5,
             tie_embeddings=True,
+            init_std=0.06,
         ),
         data=DataConfig(
             tokenizer="corpus/text8000.model",

@@ -29,6 +29,7 @@ MODEL = ModelConfig(
     rope_theta=10_000.0,
     rms_norm_eps=1e-5,
     tie_embeddings=True,
+    init_std=0.07,
 )
 
 
@@ -41,11 +42,11 @@ def get_config() -> Config:
         data=DataConfig(
             tokenizer="demo/tokenizer.model",
             row_length=512,
-            music_rows=8,
-            text_rows=2,
+            music_rows=4,
+            text_rows=1,
             music=(Source("demo/shards/midi"),),
             text=(Source("demo/shards/text"),),
-            streams=2,
+            streams=4,
             caption_dropout=1.0,
         ),
         loss=LossConfig(kind="slot"),
