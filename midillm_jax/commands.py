@@ -1,11 +1,21 @@
 """What all commands share: how an error reaches the person, and with which exit code."""
 
+import dataclasses
+import difflib
+import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
 
 from midillm_jax.errors import UserError
+
+Parsed = TypeVar("Parsed")
 
 
 def run(command: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> None:
@@ -31,6 +41,42 @@ def run(command: Callable[[list[str]], None], arguments: Sequence[str] | None = 
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one was", file=sys.stderr)
         sys.exit(130)
+
+
+def parse(
+    kind: Callable[..., Parsed], arguments: list[str], *, prog: str, description: str | None, **options: Any
+) -> Parsed:
+    """Fills a dataclass, or calls a function, from the command line with tyro.
+
+    Args:
+        kind: the dataclass or function.
+        prog: how the command is called, for its messages.
+        options: further ones of tyro.cli, such as ``default``.
+
+    Raises:
+        UserError: an option that ``kind`` does not have; the nearest is named.
+    """
+    known = {"help", *_option_names(kind)}
+    for argument in arguments:
+        name = argument.removeprefix("--").partition("=")[0].replace("_", "-")
+        plain = ".".join(part.removeprefix("no-") for part in name.split("."))
+        if argument.startswith("--") and not {name, plain} & known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean --{near[0]}?" if near else f"`{prog} --help` lists them."
+            raise UserError(f"{prog}: there is no option --{name}; {hint}")
+    return tyro.cli(kind, args=arguments, prog=prog, description=description, **options)
+
+
+def _option_names(kind: Any, prefix: str = "") -> Iterator[str]:
+    """Names that tyro gives the fields of a dataclass or the parameters of a function, nested ones with dots."""
+    hints = typing.get_type_hints(kind)
+    for name in inspect.signature(kind).parameters:
+        full = prefix + name.replace("_", "-")
+        yield full
+        members = typing.get_args(hints[name]) if isinstance(hints[name], types.UnionType) else (hints[name],)
+        for member in members:
+            if dataclasses.is_dataclass(member):
+                yield from _option_names(member, f"{full}.")
 
 
 def enable_compile_cache() -> None:

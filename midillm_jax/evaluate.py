@@ -5,7 +5,6 @@ import sys
 import time
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -53,7 +52,7 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     """Evaluates, and ends with the two results and where the page is."""
-    chosen = tyro.cli(Arguments, args=arguments, prog="python -m midillm_jax.evaluate", description=__doc__)
+    chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.evaluate", description=__doc__)
     settings = protocol.Settings(
         model=chosen.model,
         data=chosen.data,

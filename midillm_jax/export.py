@@ -3,8 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-import tyro
-
 from midillm_jax import commands
 from midillm_jax.model import hf, llama
 from midillm_jax.text.tokenizer import load_tokenizer
@@ -26,7 +24,7 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     """Writes the folder and prints what is in it."""
-    chosen = tyro.cli(Arguments, args=arguments, prog="python -m midillm_jax.export", description=__doc__)
+    chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.export", description=__doc__)
     # Reading a checkpoint is the one thing here that needs the [train] extra.
     from midillm_jax.training import checkpoint
 

@@ -1,12 +1,13 @@
 """``python -m midillm_jax.generate --model DIR --prompt "..."``: music from words, as .mid, picture and sound."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -22,7 +23,7 @@ _NAME_LETTERS = 48
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Writes NAME.mid and NAME.png for each output, and NAME.flac (or .wav) where FluidSynth can play it."""
+    """Writes NAME.mid and NAME.png for each output, and its sound (.flac, .wav without soundfile) where FluidSynth is."""
 
     model: Path
     """Folder that `python -m midillm_jax.export` wrote, or a downloaded MIDI-LLM model."""
@@ -48,7 +49,7 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     """Loads the model, writes the music, says where it is."""
-    chosen = tyro.cli(Arguments, args=arguments, prog="python -m midillm_jax.generate", description=__doc__)
+    chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.generate", description=__doc__)
     wanted = request.MusicRequest(
         prompt=chosen.prompt,
         outputs=chosen.outputs,
@@ -59,8 +60,12 @@ def main(arguments: list[str]) -> None:
         max_seconds=chosen.seconds,
         programs=chosen.programs or None,
     )
-    _make_folder(chosen.out)
     commands.enable_compile_cache()
+    with _folder(chosen.out):
+        _write_music(chosen, wanted)
+
+
+def _write_music(chosen: Arguments, wanted: request.MusicRequest) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[notes]}"), TimeElapsedColumn())
     # On stderr: what stands on stdout afterwards are the files.
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -95,11 +100,19 @@ def main(arguments: list[str]) -> None:
         print(reason)
 
 
-def _make_folder(folder: Path) -> None:
+@contextlib.contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Makes the folder before the work, so that a bad name fails at once; takes it away if nothing came of it."""
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {folder}: this folder cannot be made ({error.strerror}); name another") from None
+    try:
+        yield
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _file_name(prompt: str | None, seed: int) -> str:

@@ -4,6 +4,7 @@ midi: a folder of MIDI files; pairs: MIDI files with captions; text: text files;
 caption: writes captions of MIDI files; demo: writes a small made-up corpus.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -157,14 +158,24 @@ def caption(input: Path, out: Path, manifest: Path | None = None, exclude: Globs
     caption_folder(input, out, manifest=manifest, exclude=exclude, seed=seed)
 
 
+SUBCOMMANDS: dict[str, Callable[..., None]] = {
+    "midi": midi,
+    "pairs": pairs,
+    "text": text,
+    "tokenizer": tokenizer,
+    "caption": caption,
+    "demo": demo,
+}
+
+
 def main(arguments: list[str]) -> None:
     """Parses and calls."""
-    tyro.extras.subcommand_cli_from_dict(
-        {"midi": midi, "pairs": pairs, "text": text, "tokenizer": tokenizer, "caption": caption, "demo": demo},
-        args=arguments,
-        prog="python -m midillm_jax.prepare",
-        description=__doc__,
-    )
+    prog = "python -m midillm_jax.prepare"
+    if arguments and arguments[0] in SUBCOMMANDS:
+        chosen = SUBCOMMANDS[arguments[0]]
+        commands.parse(chosen, arguments[1:], prog=f"{prog} {arguments[0]}", description=chosen.__doc__)
+    else:
+        tyro.extras.subcommand_cli_from_dict(SUBCOMMANDS, args=arguments, prog=prog, description=__doc__)
 
 
 if __name__ == "__main__":

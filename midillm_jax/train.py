@@ -19,12 +19,13 @@ def main(arguments: list[str]) -> None:
             parser.print_help()
             return
         raise UserError("--config is missing; expected a config file, such as --config demo_stage1.py.")
-    run = tyro.cli(
+    run = commands.parse(
         config.Config,
-        default=config.load(chosen.config),
-        args=overrides,
+        overrides,
         prog=f"python -m midillm_jax.train --config {chosen.config}",
         description=__doc__,
+        default=config.load(chosen.config),
+        config=(tyro.conf.AvoidSubcommands,),
     )
     commands.enable_compile_cache()
     from midillm_jax.training.loop import train

@@ -67,14 +67,14 @@ def test_options_reach_the_build(band: Path, tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "out")
     assert manifest.sources == {"mine": 12}
     assert manifest.splits["validation"].records == 0
-    flags = ["--filters.min-notes", 20, "--filters.min-seconds", 5, "--filters.max-seconds", 3600]
+    flags = ["--filters.min-notes", 20, "--filters.min-seconds", 2, "--filters.max-seconds", 3600]
     again = ["midi", "--input", band / "midi", "--out", tmp_path / "out", *flags, "--filters.max-programs", 16]
     again += ["--exclude", "00000*", "0000[123]-*", "--workers", 1]
     with pytest.raises(UserError, match=r"made differently \(filters, validation share\)"):
         call(*again)
     call(*again, "--overwrite")
     manifest = read_manifest(tmp_path / "out")
-    assert manifest.filters == {"min_notes": 20, "min_seconds": 5.0, "max_seconds": 3600.0, "max_programs": 16}
+    assert manifest.filters == {"min_notes": 20, "min_seconds": 2.0, "max_seconds": 3600.0, "max_programs": 16}
     assert sum(split.records for split in manifest.splits.values()) + len(manifest.rejected) == 8
 
 

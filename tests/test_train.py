@@ -32,7 +32,7 @@ def test_an_error_is_one_sentence_and_code_2(tmp_path: Path, arguments: list[str
 def test_an_unknown_field_says_which_was_meant(tmp_path: Path) -> None:
     done = command("--config", "stage1.py", "--optimizer.learning-rat", "1", cwd=tmp_path)
     assert done.returncode == 2
-    assert "--optimizer.learning-rate" in done.stderr
+    assert "did you mean --optimizer.learning-rate?" in done.stderr
     assert "Traceback" not in done.stderr
 
 

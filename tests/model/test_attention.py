@@ -2,8 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from midillm_jax.config import RopeScaling
 from midillm_jax.model import attention
@@ -11,6 +9,10 @@ from midillm_jax.model import attention
 
 @pytest.mark.parametrize("scaling", [None, RopeScaling(8.0, 1.0, 4.0, 8192), RopeScaling(32.0, 2.0, 5.0, 512)])
 def test_frequencies_are_those_of_transformers(scaling: RopeScaling | None) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
     rope: dict[str, object] = {"rope_theta": 70_000.0, "rope_type": "default"}
     if scaling:
         rope |= {

@@ -26,7 +26,7 @@ from midillm_jax.music.vocab import DRUM_PROGRAM
 
 STYLES: tuple[Style, ...] = (*SONGS, *DANCES)
 Profile = Literal["full", "small"]
-"""``full``: pieces of 20 to 40 seconds, every instrument and key. ``small``: 8 to 12 seconds, four programs."""
+"""``full``: pieces of 20 to 40 seconds, every instrument and key. ``small``: 6 to 12 seconds, four programs."""
 
 UNITS_PER_QUARTER = 24
 UNITS_PER_STEP = 6

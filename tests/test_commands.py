@@ -1,0 +1,92 @@
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from midillm_jax import commands
+from midillm_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    min_notes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    model: Path
+    top_p: float = 0.98
+    verbose: bool = True
+    inner: Inner = Inner()
+    other: Inner | None = Inner()
+
+
+def parse(*arguments: str) -> Arguments:
+    return commands.parse(Arguments, list(arguments), prog="prog", description=None)
+
+
+def test_every_form_of_an_option_is_known() -> None:
+    found = parse("--model", "x", "--top_p=0.5", "--no-verbose", "--inner.min-notes", "3")
+    assert found == Arguments(Path("x"), 0.5, False, Inner(3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--model", "x", "--top-q", "1"), "there is no option --top-q; did you mean --top-p?"),
+        (("--modle", "x"), "there is no option --modle; did you mean --model?"),
+        (("--inner.min-note=3",), "there is no option --inner.min-note; did you mean --inner.min-notes?"),
+        (("--qqqqq",), "there is no option --qqqqq; `prog --help` lists them."),
+    ],
+)
+def test_an_unknown_option_says_which_was_meant(arguments: tuple[str, ...], words: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(*arguments)
+    assert words in str(error.value)
+
+
+def run(body: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A process of its own whose command has this body."""
+    code = (
+        "from midillm_jax import commands\nfrom midillm_jax.errors import UserError\n"
+        f"def command(arguments):\n    {body}\ncommands.run(command)"
+    )
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_a_user_error_is_one_sentence_and_code_2() -> None:
+    done = run("raise UserError('x.mid: found this, expected that.')")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: x.mid: found this, expected that.\n")
+
+
+def test_traceback_is_shown_when_asked_for_and_is_no_argument_of_the_command() -> None:
+    done = run("print(arguments); raise UserError('found this')", "a", "--traceback", "b")
+    assert done.stdout == "['a', 'b']\n"
+    assert "Traceback (most recent call last)" in done.stderr
+
+
+def test_a_fault_of_ours_is_not_hidden() -> None:
+    done = run("1 / 0")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_ctrl_c_says_how_to_go_on() -> None:
+    done = run("raise KeyboardInterrupt")
+    assert done.returncode == 130
+    assert done.stderr == "\nstopped; the same command goes on where this one was\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder"), [("XDG_CACHE_HOME", "midillm_jax/xla"), ("HOME", ".cache/midillm_jax/xla")]
+)
+def test_compiled_programs_go_to_the_users_cache(tmp_path: Path, variable: str, folder: str) -> None:
+    gone = ("XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in gone} | {variable: str(tmp_path)}
+    code = "from midillm_jax import commands; commands.enable_compile_cache(); import jax; "
+    code += "print(jax.config.jax_compilation_cache_dir)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / folder)
