@@ -51,7 +51,7 @@ def get_config() -> Config:
         ),
         loss=LossConfig(kind="slot"),
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=10),
-        checkpoint=CheckpointConfig(every_steps=20),
+        checkpoint=CheckpointConfig(every_steps=30),
         eval=EvalConfig(every_steps=30, batches=2),
         compute_dtype="float32",
         remat="none",

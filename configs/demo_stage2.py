@@ -2,7 +2,7 @@
 
     python -m midillm_jax.train --config demo_stage2.py
 
-Part of ``make demo`` (launch/demo.sh); begins with the weights of demo_stage1.py. 2 CPU cores: about two minutes.
+Part of ``make demo`` (launch/demo.sh); begins with the weights of demo_stage1.py. 2 CPU cores: about four minutes.
 """
 
 from midillm_jax.config import (
@@ -52,7 +52,7 @@ def get_config() -> Config:
         ),
         loss=LossConfig(kind="slot"),
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=20),
-        checkpoint=CheckpointConfig(every_steps=20),
+        checkpoint=CheckpointConfig(every_steps=100),
         eval=EvalConfig(every_steps=100, batches=2),
         compute_dtype="float32",
         remat="none",

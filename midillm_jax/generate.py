@@ -23,7 +23,7 @@ _NAME_LETTERS = 48
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Writes NAME.mid and NAME.png for each output, and its sound (.flac, .wav without soundfile) where FluidSynth is."""
+    """Writes NAME.mid and NAME.png for each output, and its sound where FluidSynth is installed."""
 
     model: Path
     """Folder that `python -m midillm_jax.export` wrote, or a downloaded MIDI-LLM model."""
