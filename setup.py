@@ -17,7 +17,9 @@ README = ROOT / "README.md"
 EXTRAS = {
     # Training, and preparing shards for it. array_record has no wheel for Windows.
     "train": [
+        "absl-py>=2.5.1",
         "array_record>=0.8.6",
+        "etils[epath]>=1.15",
         "grain>=0.2.18",
         "numba>=0.68",
         "optax>=0.2.8",
@@ -44,8 +46,8 @@ EXTRAS = {
         "pytest-xdist>=3.8",
         "ruff>=0.17",
         "setuptools>=80",
-        # torch is the reference that exported weights are compared with. Of the releases for later Pythons only
-        # builds with several gigabytes of CUDA are found by name, so there the comparison is skipped.
+        # The reference for parity: exported weights are compared with transformers' Llama in torch. Heavy on later
+        # Pythons, so it is installed on the oldest alone, and the comparison is skipped on the others.
         'torch==2.13.0; python_version < "3.12"',
         "transformers>=5",
     ],
@@ -68,6 +70,7 @@ setup(
         "flax>=0.12.8",
         "jax>=0.10.2",
         "mido>=1.3.3",
+        "ml_dtypes>=0.6",
         "numpy>=2.4",
         "pillow>=13",
         "rich>=15",

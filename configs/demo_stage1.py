@@ -3,7 +3,8 @@
     python -m midillm_jax.train --config demo_stage1.py
 
 Part of ``make demo`` (launch/demo.sh), which prepares the folders named here. The same schema as stage1.py; only
-the fields differ. 2 CPU cores: about a minute.
+the fields differ. 2 CPU cores: about a minute;
+expect about 8 bits a note on held-out pieces.
 """
 
 from midillm_jax.config import (

@@ -2,9 +2,15 @@
 
     python -m midillm_jax.train --config stage1.py --init-from models/Llama-3.2-1B
 
-``data/`` is made by ``python -m midillm_jax.prepare text`` (MusicPile) and ``prepare midi`` (GigaMIDI without the
-pieces of stage 2). A TPU v5e-64 or more; not run: no accelerator was at hand. 3.1 B tokens in all, as in the
-paper: 11,826 steps of 128 rows x 2,048 tokens.
+The data, once unpacked to files of text and MIDI (``prepare`` reads no parquet and no archives yet; leave the pieces
+of stage 2 out of GigaMIDI), with the reference's filters::
+
+    python -m midillm_jax.prepare text --input musicpile --tokenizer models/Llama-3.2-1B --out data/musicpile
+    python -m midillm_jax.prepare midi --input gigamidi --out data/gigamidi --filters.min-notes 100 \\
+        --filters.min-seconds 10 --filters.max-seconds 3600 --filters.max-programs 16
+
+A TPU v5e-64 or more; not run: no accelerator was at hand. 3.1 B tokens in all, as in the paper: 11,826 steps of 128
+rows x 2,048 tokens. What loss to expect is not known yet.
 
 From the paper: the base model, 3.1 B tokens of which 1.7 B are text and 1.4 B MIDI, length 2,048, causal language
 modelling. Not published, hence our own choice: learning rate, schedule, batch, optimiser, initial music rows. We

@@ -2,9 +2,13 @@
 
     python -m midillm_jax.train --config stage2.py
 
-``data/lakh_midicaps`` is made by ``python -m midillm_jax.prepare pairs`` from Lakh and MidiCaps' captions. Begins
-with the weights of stage1.py. A TPU v5e-64 or more; not run: no accelerator was at hand. About 5 B tokens, as in
-the paper: 19,073 steps of 128 rows x 2,048 tokens.
+The data, once MidiCaps' archive is unpacked, with the reference's filters::
+
+    python -m midillm_jax.prepare pairs --input train.json --midi midicaps --out data/lakh_midicaps \\
+        --filters.min-notes 100 --filters.min-seconds 10 --filters.max-seconds 3600 --filters.max-programs 16
+
+Begins with the weights of stage1.py. A TPU v5e-64 or more; not run: no accelerator was at hand. About 5 B tokens, as
+in the paper: 19,073 steps of 128 rows x 2,048 tokens. What loss to expect is not known yet.
 
 From the paper: the data, the token count, AMT's infilling augmentation (its proportions: a tenth spans, four tenths
 random notes, four tenths instruments, a tenth plain). Not published, hence our own choice: the rest.

@@ -23,6 +23,15 @@ esac
 # A model this small leaks a stray drum hit now and then at temperature 1; a little lower it says what it means.
 sampling=(--temperature 0.8 --top-p 0.95)
 
+# One folder holds one demo: going on with other settings would mix two.
+settings="seed $seed, steps ${DEMO_STEPS:-full}"
+mkdir -p demo
+if [ -e demo/settings ] && [ "$(cat demo/settings)" != "$settings" ]; then
+  echo "error: $PWD/demo was begun with $(cat demo/settings), now it is $settings; remove it or set DEMO_OUT" >&2
+  exit 2
+fi
+echo "$settings" > demo/settings
+
 step() {
   printf '\n\033[1m[%3d s] python -m midillm_jax.%s\033[0m\n' "$SECONDS" "$*"
   python -m "midillm_jax.$1" "${@:2}"
@@ -30,7 +39,7 @@ step() {
 
 [ -d demo/band ] || step prepare demo --out demo/band --pieces "$pieces" --profile small --seed "$((2 * seed))"
 [ -d demo/band_alone ] || step prepare demo --out demo/band_alone --pieces "$((pieces / 2))" --profile small --seed "$((2 * seed + 1))"
-step prepare tokenizer --input demo/band_alone/text demo/band/captions.jsonl --vocab-size 1024 --out demo/tokenizer.model
+step prepare tokenizer --input demo/band_alone/text --vocab-size 1024 --out demo/tokenizer.model
 step prepare text --input demo/band_alone/text --tokenizer demo/tokenizer.model --out demo/shards/text
 step prepare midi --input demo/band_alone/midi --out demo/shards/midi
 step prepare pairs --input demo/band --out demo/shards/pairs

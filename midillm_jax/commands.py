@@ -2,8 +2,10 @@
 
 import dataclasses
 import difflib
+import errno
 import inspect
 import os
+import re
 import sys
 import types
 import typing
@@ -18,29 +20,68 @@ from midillm_jax.errors import UserError
 Parsed = TypeVar("Parsed")
 
 
-def run(command: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> None:
+EXTRAS = {
+    "absl": "train",
+    "array_record": "train",
+    "etils": "train",
+    "grain": "train",
+    "numba": "train",
+    "optax": "train",
+    "orbax": "train",
+    "orbax.checkpoint": "train",  # orbax is a folder of several packages' modules
+    "soundfile": "audio",
+    "tensorboardX": "train",
+    "tensorstore": "train",
+}
+"""Modules that a plain installation need not have, and the extra of setup.py that brings them."""
+
+
+def run(command: Callable[[list[str]], None], arguments: Sequence[str] | None = None, *, resumes: bool = False) -> None:
     """Runs ``command(arguments)`` and ends the process as a command should.
 
-    ``command`` parses the arguments itself (with tyro) and does the work. A :class:`UserError` becomes one
-    sentence on stderr and exit code 2, Ctrl-C exit code 130. ``--traceback`` anywhere among the arguments is
-    taken out here and shows where an error came from.
+    ``command`` parses the arguments itself (with tyro) and does the work. What a person can mend becomes one
+    sentence on stderr and exit code 2: a :class:`UserError`, a package of an extra that is not installed, a file that
+    cannot be read or written. Ctrl-C becomes exit code 130. ``--traceback`` anywhere among the arguments is taken out
+    here and shows where an error came from.
 
     Args:
         command: what to call with the remaining arguments.
         arguments: without the program's name; the process's own when None.
+        resumes: whether the same command, called again, goes on where it was stopped.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in arguments
     try:
         command([argument for argument in arguments if argument != "--traceback"])
-    except UserError as error:
-        if traceback:
+    except (UserError, ModuleNotFoundError, OSError) as error:
+        sentence = _sentence(error)
+        if traceback or sentence is None:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on where this one was", file=sys.stderr)
+        again = (
+            "the same command goes on where this one was"
+            if resumes
+            else "nothing was half-written, run the same command again"
+        )
+        print(f"\nstopped; {again}", file=sys.stderr)
         sys.exit(130)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell the person, or None where the error is a fault of ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        if error.name not in EXTRAS:
+            return None
+        return f"this needs the package {error.name}; pip install 'midillm_jax[{EXTRAS[error.name]}]'"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; mend that or name another place (--traceback shows who asked)."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}; make room, or write to another disk."  # a full disk has no file name
+    return None
 
 
 def parse(
@@ -59,8 +100,10 @@ def parse(
     known = {"help", *_option_names(kind)}
     for argument in arguments:
         name = argument.removeprefix("--").partition("=")[0].replace("_", "-")
-        plain = ".".join(part.removeprefix("no-") for part in name.split("."))
-        if argument.startswith("--") and not {name, plain} & known:
+        # Every place of a tuple has the fields of place 0; whether it is there, tyro says.
+        first = re.sub(r"\.\d+(?=\.)", ".0", name)
+        plain = ".".join(part.removeprefix("no-") for part in first.split("."))
+        if argument.startswith("--") and not {first, plain} & known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean --{near[0]}?" if near else f"`{prog} --help` lists them."
             raise UserError(f"{prog}: there is no option --{name}; {hint}")
@@ -68,7 +111,10 @@ def parse(
 
 
 def _option_names(kind: Any, prefix: str = "") -> Iterator[str]:
-    """Names that tyro gives the fields of a dataclass or the parameters of a function, nested ones with dots."""
+    """Names that tyro gives the fields of a dataclass or the parameters of a function.
+
+    Nested ones have dots between, and in a tuple of dataclasses the number 0: ``data.music.0.path``.
+    """
     hints = typing.get_type_hints(kind)
     for name in inspect.signature(kind).parameters:
         full = prefix + name.replace("_", "-")
@@ -77,6 +123,8 @@ def _option_names(kind: Any, prefix: str = "") -> Iterator[str]:
         for member in members:
             if dataclasses.is_dataclass(member):
                 yield from _option_names(member, f"{full}.")
+            elif typing.get_origin(member) is tuple and dataclasses.is_dataclass(typing.get_args(member)[0]):
+                yield from _option_names(typing.get_args(member)[0], f"{full}.0.")
 
 
 def enable_compile_cache() -> None:

@@ -105,4 +105,4 @@ class _Progress:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    commands.run(main, resumes=True)

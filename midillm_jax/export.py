@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from midillm_jax import commands
-from midillm_jax.model import hf, llama
+from midillm_jax.model import hf, hf_config, llama
 from midillm_jax.text.tokenizer import load_tokenizer
 
 
@@ -15,7 +15,7 @@ class Arguments:
     checkpoint: str
     """A run's folder, for its newest checkpoint, or RUN/STEP."""
     out: Path
-    """Folder to write; an earlier export there is replaced."""
+    """Folder to write; an earlier export there is replaced, anything else is left alone."""
     dtype: hf.Dtype = "float32"
     """Of the stored weights; float32 keeps those of a float32 run exactly."""
     tokenizer: str = ""
@@ -30,8 +30,9 @@ def main(arguments: list[str]) -> None:
 
     config, params = checkpoint.load_params(chosen.checkpoint)
     tokenizer = load_tokenizer(chosen.tokenizer or config.data.tokenizer)
-    # A continuation longer than the model's context would run past what it was trained on.
-    limit = min(hf.Generation.max_new_tokens, config.model.context_length - 2)
+    # The shortest prompt, a begin and the flag, stands before them.
+    longest = hf_config.sequence_length(config.model.context_length, config.data.row_length)
+    limit = min(hf.Generation.max_new_tokens, longest - 2)
     folder = hf.write_hf(
         chosen.out,
         config.model,

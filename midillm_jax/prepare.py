@@ -173,7 +173,9 @@ def main(arguments: list[str]) -> None:
     prog = "python -m midillm_jax.prepare"
     if arguments and arguments[0] in SUBCOMMANDS:
         chosen = SUBCOMMANDS[arguments[0]]
-        commands.parse(chosen, arguments[1:], prog=f"{prog} {arguments[0]}", description=chosen.__doc__)
+        # tyro shows the parameters' part of the docstring beside each option.
+        summary = (chosen.__doc__ or "").partition("\n\n")[0]
+        commands.parse(chosen, arguments[1:], prog=f"{prog} {arguments[0]}", description=summary)
     else:
         tyro.extras.subcommand_cli_from_dict(SUBCOMMANDS, args=arguments, prog=prog, description=__doc__)
 

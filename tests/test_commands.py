@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import tyro
 
-from midillm_jax import commands
+from midillm_jax import commands, config
 from midillm_jax.errors import UserError
 
 
@@ -48,11 +49,40 @@ def test_an_unknown_option_says_which_was_meant(arguments: tuple[str, ...], word
     assert words in str(error.value)
 
 
+def parse_stage1(*arguments: str) -> config.Config:
+    options = (tyro.conf.AvoidSubcommands,)
+    default = config.load("stage1.py")
+    return commands.parse(
+        config.Config, list(arguments), prog="prog", description=None, default=default, config=options
+    )
+
+
+def test_a_source_of_data_is_overridden_by_its_place() -> None:
+    run = parse_stage1("--data.music.0.path", "mine", "--data.text.0.weight=2")
+    assert run.data.music == (config.Source("mine"),)
+    assert run.data.text == (config.Source("data/musicpile", 2.0),)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--data.music.0.pth", "no option --data.music.0.pth; did you mean --data.music.0.path?"),
+        ("--data.music.12.pth", "no option --data.music.12.pth; did you mean --data.music.0.path?"),
+        ("--data.music.a.path", "no option --data.music.a.path"),
+        ("--data.0.music", "no option --data.0.music"),
+    ],
+)
+def test_a_source_has_no_other_options(option: str, words: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_stage1(option, "x")
+    assert words in str(error.value)
+
+
 def run(body: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """A process of its own whose command has this body."""
     code = (
-        "from midillm_jax import commands\nfrom midillm_jax.errors import UserError\n"
-        f"def command(arguments):\n    {body}\ncommands.run(command)"
+        "import errno, os, sys\nfrom midillm_jax import commands\nfrom midillm_jax.errors import UserError\n"
+        f"def command(arguments):\n    {body}\ncommands.run(command, resumes='resumes' in sys.argv)"
     )
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
@@ -68,16 +98,55 @@ def test_traceback_is_shown_when_asked_for_and_is_no_argument_of_the_command() -
     assert "Traceback (most recent call last)" in done.stderr
 
 
-def test_a_fault_of_ours_is_not_hidden() -> None:
-    done = run("1 / 0")
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("import midillm_jax.nothing", "ModuleNotFoundError"),
+        ("import grain.nothing", "ModuleNotFoundError"),  # grain is there
+        ("sys.modules['jax'] = None; import jax", "ModuleNotFoundError"),  # no plain installation lacks it
+        ("raise OSError('no file is to blame')", "OSError"),
+    ],
+)
+def test_a_fault_of_ours_is_not_hidden(body: str, kind: str) -> None:
+    done = run(body)
     assert done.returncode == 1
-    assert "ZeroDivisionError" in done.stderr
+    assert "Traceback (most recent call last)" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(kind)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("sys.modules['grain'] = None; import grain", ["the package grain;", "pip install 'midillm_jax[train]'"]),
+        ("sys.modules['soundfile'] = None; import soundfile", ["soundfile", "midillm_jax[audio]"]),
+        ("open(os.path.join(os.devnull, 'x'), 'w')", [os.path.join(os.devnull, "x"), "Not a directory"]),
+        ("raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))", ["No space left on device; make room"]),
+    ],
+)
+def test_what_a_person_can_mend_is_one_sentence_and_code_2(body: str, words: list[str]) -> None:
+    done = run(body)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback (most recent call last)" in run(body, "--traceback").stderr
 
 
 def test_ctrl_c_says_how_to_go_on() -> None:
     done = run("raise KeyboardInterrupt")
     assert done.returncode == 130
+    assert done.stderr == "\nstopped; nothing was half-written, run the same command again\n"
+    done = run("raise KeyboardInterrupt", "resumes")
     assert done.stderr == "\nstopped; the same command goes on where this one was\n"
+
+
+def test_training_says_that_it_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "stop.py").write_text("def get_config():\n    raise KeyboardInterrupt\n")
+    command = [sys.executable, "-m", "midillm_jax.train", "--config", "stop.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "\nstopped; the same command goes on where this one was\n")
 
 
 @pytest.mark.parametrize(

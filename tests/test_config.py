@@ -1,5 +1,6 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,7 +31,7 @@ def test_the_recipes_have_the_published_shape(name: str) -> None:
     "path", sorted((Path(__file__).parent.parent / "configs").glob("[!_]*.py")), ids=lambda p: p.name
 )
 def test_every_config_loads_and_says_how_to_run_it(path: Path) -> None:
-    assert isinstance(config.load(path.name), config.Config)
+    config.check(config.load(path.name))
     assert f"--config {path.name}" in path.read_text().split('"""')[1]
 
 
@@ -54,6 +55,8 @@ def test_a_missing_config_names_both_places(tmp_path: Path, monkeypatch: pytest.
     [
         ("    streams=64,", "    steams=64,", ["DataConfig", "'steams'", "did you mean 'streams'?"]),
         ("def get_config()", "def config()", ["no get_config()"]),
+        ("        steps=11_826,\n", "", ["Config lacks 'steps'"]),
+        ("row_length=2048,\n            music_rows=64,", "", ["DataConfig lacks 'row_length', 'music_rows'"]),
     ],
 )
 def test_a_wrong_config_file_says_what_is_wrong(tmp_path: Path, found: str, written: str, words: list[str]) -> None:
@@ -65,6 +68,77 @@ def test_a_wrong_config_file_says_what_is_wrong(tmp_path: Path, found: str, writ
         config.load(str(path))
     for word in [str(path), *words]:
         assert word in str(error.value)
+
+
+def test_a_type_error_of_the_persons_own_code_is_not_hidden(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("class Mine:\n    def __init__(self, size): ...\n\ndef get_config():\n    return Mine()\n")
+    with pytest.raises(TypeError, match="missing 1 required"):
+        config.load(str(path))
+
+
+def changed(value: Any, path: str, to: object) -> Any:
+    """A copy of a dataclass with the field at a dotted path replaced."""
+    name, _, rest = path.partition(".")
+    return dataclasses.replace(value, **{name: changed(getattr(value, name), rest, to) if rest else to})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("steps", 0, "1 or more"),
+        ("log_every_steps", 0, "1 or more"),
+        ("eval.every_steps", 0, "1 or more"),
+        ("eval.batches", 0, "1 or more"),
+        ("checkpoint.every_steps", 0, "1 or more"),
+        ("checkpoint.keep", 0, "1 or more"),
+        ("optimizer.accumulation_steps", 0, "1 or more"),
+        ("optimizer.warmup_steps", -1, "0 or more"),
+        ("optimizer.learning_rate", float("nan"), "0 or more"),
+        ("optimizer.clip_norm", 0.0, "above 0"),
+        ("optimizer.beta2", 1.0, "below 1"),
+        ("data.row_length", 0, "1 or more"),
+        ("data.row_length", 131_073, "at most model.context_length, which is 131072"),
+        ("data.music_rows", -1, "0 or more"),
+        ("model.num_heads", 12, "a multiple of model.num_kv_heads, which is 8"),
+        ("model.num_kv_heads", 0, "1 or more"),
+        ("model.head_dim", 63, "an even number"),
+        ("model.head_dim", 0, "an even number"),
+        ("model.music_vocab_size", 0, "55030"),
+        ("model.rope_scaling", config.RopeScaling(0.0, 1.0, 4.0, 8192), "numbers above 0"),
+        ("seed", -1, "0 to 2**32 - 1"),
+        ("steps", 10.0, "of type int"),
+        ("steps", True, "of type int"),
+        ("name", None, "of type str"),
+        ("loss.kind", "half", "'full' or 'slot'"),
+        ("data.music", [], "of type tuple"),
+        ("data.music", (config.Source(3),), "of type str"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_value_that_no_run_can_have_is_refused(field: str, value: object, expected: str) -> None:
+    run = changed(config.load("stage1.py"), field, value)
+    with pytest.raises(UserError) as error:
+        config.check(run)
+    assert str(error.value).startswith(field)
+    shown = "3" if field == "data.music" and value else repr(value)
+    for word in (shown, expected):
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 1),
+        ("optimizer.warmup_steps", 0),
+        ("optimizer.clip_norm", float("inf")),
+        ("optimizer.learning_rate", 1),
+        ("model.rope_scaling", None),
+        ("data.prefetch", 0),
+        ("data.row_length", 131_072),
+    ],
+)
+def test_values_at_the_edge_are_allowed(field: str, value: object) -> None:
+    config.check(changed(config.load("stage1.py"), field, value))
 
 
 @pytest.mark.parametrize(

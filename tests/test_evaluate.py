@@ -36,16 +36,18 @@ MODEL = ModelConfig(
     rms_norm_eps=1e-5,
     tie_embeddings=True,
 )
-HELD_OUT = 11
+HELD_OUT = 12
+SCORED = HELD_OUT - 2
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``pairs``: 30 pieces to train on and 11 held out, one of them with a caption of the others; ``model``."""
+    """``pairs``: 30 pieces to train on and 12 held out, one with a caption of those, one with the notes; ``model``."""
     root = tmp_path_factory.mktemp("corpus")
     write_band(root / "band", 30 + HELD_OUT, seed=0, profile="small", documents=0)
     rows = [json.loads(line) for line in (root / "band" / "captions.jsonl").read_text().splitlines()]
     rows[-1]["caption"] = rows[0]["caption"]
+    rows[-2]["location"] = rows[1]["location"]
     splits = {}
     for name, part in (("train", rows[:30]), ("validation", rows[30:])):
         with ShardWriter(root / "pairs", name) as writer:
@@ -96,9 +98,11 @@ def results(out: Path) -> dict[str, Any]:
 
 def test_everything_is_written(evaluated: Path) -> None:
     found = results(evaluated)
-    assert found["bits_per_note"]["pieces"] == found["drums_as_asked"]["prompts"] == HELD_OUT - 1
-    assert any("word for word" in note for note in found["notes"])
-    assert len(found["pieces"]) == HELD_OUT - 1
+    assert found["bits_per_note"]["pieces"] == found["drums_as_asked"]["prompts"] == SCORED
+    assert any("1 held-out pieces" in note and "word for word" in note for note in found["notes"])
+    assert any("1 held-out pieces" in note and "the same notes" in note for note in found["notes"])
+    assert found["passed_over"] == {"known_notes": 1, "known_captions": 1, "long_captions": 0, "known_prompts": 0}
+    assert len(found["pieces"]) == SCORED
     for number, piece in enumerate(found["pieces"]):
         notes = read_midi((evaluated / piece["midi"]).read_bytes())
         assert piece["has_drums"] == (128 in notes.programs())

@@ -77,7 +77,8 @@ def test_the_folder_carries_what_others_need(run: Config, tmp_path: Path) -> Non
     assert from_json(json.dumps(own["trained_with"]), "midillm.json") == run
     generation = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert generation["eos_token_id"][1] == 290 + vocab.SEPARATOR
-    assert generation["max_new_tokens"] == 126
+    # Rows of 64 tokens were trained on, of which the shortest prompt takes two; the context would hold 128.
+    assert generation["max_new_tokens"] == 62
     beside = load_tokenizer(tmp_path / "out")
     assert beside.fingerprint == load_tokenizer(run.data.tokenizer).fingerprint
 
@@ -96,6 +97,7 @@ def test_a_step_and_a_dtype_can_be_chosen(run: Config, tmp_path: Path) -> None:
         ({"--checkpoint": "nowhere"}, "nowhere: no checkpoints there"),
         ({"--checkpoint": "{run}/7"}, "step 7 is not there"),
         ({"--tokenizer": "nowhere.model"}, "nowhere.model: no such file"),
+        ({"--out": "{run}"}, "holds checkpoints"),
         ({"--tokenizer": "{other}"}, "has 280 ids, the model's text vocabulary 290 rows"),
     ],
 )
@@ -114,3 +116,4 @@ def test_mistakes_end_in_one_sentence(
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == [other]
+    assert np.isfinite(weights_at(run, 2)).all(), "the run is still there"

@@ -113,7 +113,7 @@ def test_the_same_seed_writes_the_same_bytes(
         (("--top-p", "1.5"), "top_p is 1.5"),
         (("--outputs", "0"), "outputs is 0"),
         (("--programs", "200"), "programs holds 200"),
-        (("--prompt", "drum " * 600), "context holds 512"),
+        (("--prompt", "drum " * 600), "a sequence of this model holds 512"),
         (("--out", __file__), "cannot be made"),
     ],
 )

@@ -1,16 +1,21 @@
 """What an installed wheel holds, that versions and licence agree everywhere, and the list of skips."""
 
+import ast
+import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 import midillm_jax
-from midillm_jax import config
+from midillm_jax import commands, config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -91,6 +96,57 @@ def test_generation_installs_without_the_training_extra(wheel: Path) -> None:
     always = {line.split(">")[0] for line in required if "extra ==" not in line}
     assert not always & {"array_record", "array-record", "grain", "orbax-checkpoint", "tensorstore", "torch"}
     assert {"jax", "flax", "numpy", "mido", "sentencepiece", "tokenizers", "safetensors", "tyro", "rich"} <= always
+
+
+def test_every_library_that_is_imported_is_declared(wheel: Path) -> None:
+    """Those that others happen to bring along too; commands.py knows which extra brings what a person may lack."""
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = archive.read(metadata).decode().splitlines()
+    required = [Requirement(line.split(": ", 1)[1]) for line in lines if line.startswith("Requires-Dist: ")]
+    extras = [line.split(": ")[1] for line in lines if line.startswith("Provides-Extra: ")]
+    always = {canonicalize_name(each.name) for each in required if each.marker is None}
+    brought = {
+        (canonicalize_name(each.name), extra)
+        for each in required
+        for extra in extras
+        if each.marker is not None and each.marker.evaluate({"extra": extra})
+    }
+    brings = importlib.metadata.packages_distributions()
+    for path in (ROOT / "midillm_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"midillm_jax"}:
+                where = f"{path}:{node.lineno}: imports {name}, which setup.py does not declare"
+                by = {canonicalize_name(each) for each in brings.get(name, [name])}
+                if not by & always:
+                    assert name in commands.EXTRAS, f"{where} for every installation; commands.EXTRAS lacks its extra"
+                    assert {(each, commands.EXTRAS[name]) for each in by} & brought, f"{where} in that extra"
+
+
+def fake(folder: Path, name: str, body: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize("ci", ["true", ""])
+def test_only_a_ci_machine_gets_packages_installed(tmp_path: Path, ci: str) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "dirname", "env", "grep", "mktemp", "rm", "sh", "tail", "tee"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    fake(tools, "id", "echo 0")
+    fake(tools, "make", "echo '== 1 passed in 1s =='")
+    fake(tools, "apt-get", f"echo called >> {tmp_path}/apt")
+    done = subprocess.run(
+        [ROOT / ".ci" / "run"],
+        env={"PATH": str(tools), "TMPDIR": str(tmp_path)} | ({"CI": ci} if ci else {}),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "apt").exists() == (ci == "true")
 
 
 def test_the_licence_is_apache_2() -> None:

@@ -12,12 +12,12 @@ from typing import Any, Literal, Self
 import grain
 
 from midillm_jax.config import DataConfig, Source
+from midillm_jax.data.identity import check_same, identity
 from midillm_jax.data.packing import PENDING_MUSIC, PENDING_TEXT, Batch, empty_batch
 from midillm_jax.data.shards import SplitName, open_split, unpack_piece, unpack_text
 from midillm_jax.data.streams import Folder, Streams
 from midillm_jax.data.windows import MusicExamples, TextExamples, split_record_id
 from midillm_jax.errors import UserError
-from midillm_jax.music.anticipation import SPAN_TICKS
 from midillm_jax.music.vocab import TICKS_PER_SECOND
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -27,7 +27,8 @@ KINDS: tuple[Kind, ...] = ("text", "music")
 LEAST_ROW_LENGTH = 64
 
 StreamStates = dict[str, dict[str, Any]]
-"""Stream number, as str, -> its state; JSON-able."""
+"""Stream number, as str, -> its state; JSON-able. Beside them, under "data", what all of them follow from."""
+_DATA = "data"
 
 
 class Batches(Iterator[Batch]):
@@ -80,6 +81,12 @@ class Batches(Iterator[Batch]):
                 capacity=data.row_length // 3 * 3 if kind == "music" else data.row_length,
                 pending=PENDING_MUSIC if kind == "music" else PENDING_TEXT,
             )
+        self._identity = identity(
+            data,
+            {kind: [(folder.reader, folder.weight) for folder in streams.folders] for kind, streams in kinds.items()},
+            seed=seed,
+            tokenizer=tokenizer,
+        )
         self._maker = _BatchMaker(data, kinds, host, hosts, self._own)
         self._states = self._maker.states
         self._batches = 0
@@ -94,8 +101,8 @@ class Batches(Iterator[Batch]):
 
     def get_state(self) -> StreamStates:
         """Where the batches handed out so far have left this host's streams, however many were made ahead."""
-        common = {"streams": self._streams, "batches": self._batches}
-        return {stream: common | state for stream, state in self._states.items()}
+        states = {stream: {"batches": self._batches} | state for stream, state in self._states.items()}
+        return {_DATA: dict(self._identity), **states}
 
     def set_state(self, states: StreamStates) -> None:
         """Goes on as after the batch at which the state was taken.
@@ -103,25 +110,38 @@ class Batches(Iterator[Batch]):
         ``states`` may hold the streams of all hosts (a union of their states), whatever their number was then.
 
         Raises:
-            UserError: a stream of this host is missing, or the state is of other folders or another number of streams.
+            UserError: the state follows from other shards, another tokenizer, seed or config than this run (all that
+                changed is named, with old and new), or a stream of this host is missing.
         """
+        if _DATA not in states:
+            raise UserError(
+                "the saved data state does not say which data it is of, so it is of an earlier version: begin another "
+                "run"
+            )
+        check_same(states[_DATA], self._identity)
         own = {}
         for stream in self._own:
             if str(stream) not in states:
                 raise UserError(
-                    f"the saved data state lacks stream {stream} of {self._streams}: restore the state of all hosts, "
-                    "with the data.streams that the run began with"
+                    f"the saved data state lacks stream {stream} of {self._streams}: restore the state of all hosts"
                 )
             own[str(stream)] = states[str(stream)]
-        found = {(state["streams"], state["batches"]) for state in own.values()}
-        if len(found) > 1 or found.pop()[0] != self._streams:
+        if len({state["batches"] for state in own.values()}) > 1:
             raise UserError(
-                f"the saved data state is not of one moment of a run with data.streams = {self._streams}: "
-                "restore the state of all hosts from one checkpoint, with the data.streams that the run began with"
+                "the saved data state is not of one moment of a run: restore the state of all hosts from one checkpoint"
             )
         self._ahead.set_state(own)
         self._states = self._maker.states
         self._batches = self._maker.batches
+
+    @property
+    def long_captions(self) -> int:
+        """Captioned records that so far could not be shown with the caption drawn: it left no room for music.
+
+        Counted as batches are made, which is ahead of their use. The first of each folder is named in a warning.
+        """
+        examples = [folder.examples for folder in self._folders.values()]
+        return sum(len(each.long_captions) for each in examples if isinstance(each, MusicExamples))
 
     def describe(self, record_id: int) -> str:
         """Names a record of ``record_ids`` for a message: folder, number and original file."""
@@ -186,12 +206,7 @@ class _BatchMaker:
     def set_state(self, states: StreamStates) -> None:
         for kind, streams in self._kinds.items():
             for stream in streams.own:
-                state = states[str(stream)]
-                if kind not in state:
-                    raise UserError(
-                        f"the saved data state has no {kind} rows: resume with the kinds of rows of the run"
-                    )
-                streams.set_state(stream, state[kind])
+                streams.set_state(stream, states[str(stream)][kind])
         self.states = {
             stream: {kind: state[kind] for kind in KINDS if kind in state} for stream, state in states.items()
         }
@@ -263,8 +278,10 @@ def _check(data: DataConfig, hosts: int) -> None:
         # A sum of shares may exceed 1 by rounding.
         if not 0 <= share <= 1 + 1e-9:
             raise UserError(f"data.{name} is {share}: give a share from 0 to 1")
-    if shares.span_seconds * TICKS_PER_SECOND != SPAN_TICKS:
-        raise UserError(f"data.anticipation.span_seconds is {shares.span_seconds}: only 5 is possible")
+    if shares.span_seconds * TICKS_PER_SECOND < 1:
+        raise UserError(
+            f"data.anticipation.span_seconds is {shares.span_seconds}: give at least {1 / TICKS_PER_SECOND} s"
+        )
     if data.row_length < LEAST_ROW_LENGTH:
         raise UserError(f"data.row_length is {data.row_length}: give at least {LEAST_ROW_LENGTH} tokens")
     if data.streams < 1 or data.streams % hosts:

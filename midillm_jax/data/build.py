@@ -26,7 +26,6 @@ from midillm_jax.data.jobs import (
     TextJob,
     cached_tokenizer,
     content_digest,
-    piece_id,
     unreadable,
 )
 from midillm_jax.data.records import RECORD_VERSION
@@ -44,6 +43,8 @@ from midillm_jax.data.sources import Listing, Record
 from midillm_jax.data.workers import run_ordered
 from midillm_jax.errors import UserError
 
+_SPLIT_VERSION = 2
+"""Raised when records come to fall on other sides of the split, so that an older folder is not taken for the new."""
 _COMPILE_FROM = 500
 """Files from which compiling the MIDI reader pays."""
 _LINE_SECONDS = 5.0
@@ -69,6 +70,7 @@ class Plan:
         return {
             "kind": self.kind,
             "validation share": self.validation_share,
+            "split version": _SPLIT_VERSION,
             "filters": self.filters,
             "tokenizer": tokenizer,
             "record version": RECORD_VERSION,
@@ -166,7 +168,7 @@ def _write(listing: Listing, plan: Plan, folder: Path, workers: int) -> Manifest
             if outcome.packed is None:
                 rejected.append((record.name, outcome.reason))
                 continue
-            side = split_of(record.group or piece_id(outcome.digest), plan.validation_share)
+            side = split_of(record.group or outcome.group, plan.validation_share)
             writers[side].write(outcome.packed, outcome.length)
             sources[record.source] += 1
         if not sources:

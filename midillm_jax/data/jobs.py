@@ -12,6 +12,7 @@ import numpy as np
 
 from midillm_jax.data.records import Piece, TextRecord, pack_piece, pack_text
 from midillm_jax.data.sources import Record, decode_text
+from midillm_jax.music.amt import encode_notes
 from midillm_jax.music.midi import MidiError, NoteTable, read_midi
 from midillm_jax.music.vocab import TICKS_PER_SECOND
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
@@ -41,6 +42,8 @@ class Outcome:
     """The shard record; None when the input was rejected."""
     length: int = 0
     """Notes or tokens."""
+    group: str = ""
+    """Decides the side of the split where the record names no group itself: equal music, or equal text, is equal."""
     reason: str = ""
     """Why it was rejected."""
 
@@ -70,7 +73,7 @@ class MidiJob:
         if reason := filtered_out(notes, self.filters):
             return Outcome(digest, reason=reason)
         piece = Piece(notes, record.captions, record.source, piece_id(digest), record.name)
-        return Outcome(digest, pack_piece(piece), len(notes))
+        return Outcome(digest, pack_piece(piece), len(notes), notes_digest(notes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +96,8 @@ class TextJob:
         ids = cached_tokenizer(self.tokenizer).encode(text)
         if not ids:
             return Outcome(digest, reason="the tokenizer finds nothing in it")
-        return Outcome(digest, pack_text(TextRecord(np.asarray(ids, np.int32), record.source, record.name)), len(ids))
+        packed = pack_text(TextRecord(np.asarray(ids, np.int32), record.source, record.name))
+        return Outcome(digest, packed, len(ids), piece_id(digest))
 
 
 def content_digest(data: bytes) -> str:
@@ -104,6 +108,18 @@ def content_digest(data: bytes) -> str:
 def piece_id(digest: str) -> str:
     """A piece's id: the beginning of its content's digest, so that equal files have equal ids wherever they lie."""
     return digest[:16]
+
+
+def notes_digest(notes: NoteTable) -> str:
+    """SHA-256 (hex) of what is played: onsets from the first one on, durations, pitches and programs.
+
+    Files that differ only in velocities, ticks per beat, texts, silence in front or the order of notes that begin
+    together have the same.
+    """
+    triples = encode_notes(notes).reshape(-1, 3)
+    triples[:, 0] -= triples[:1, 0]
+    onset, duration, note = triples.T
+    return hashlib.sha256(triples[np.lexsort((duration, note, onset))].astype("<i4").tobytes()).hexdigest()
 
 
 def filtered_out(notes: NoteTable, filters: Filters) -> str:

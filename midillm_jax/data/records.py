@@ -56,7 +56,7 @@ class Piece:
     source: str
     """Which data set it came from."""
     piece_id: str
-    """Names the piece within its source; decides the split."""
+    """Names the file that it came from, by content."""
     name: str
     """The original file's name, for messages."""
 

@@ -260,6 +260,12 @@ class SplitReader:
         ]
         self._source = array_record_data_source.ArrayRecordDataSource(files)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over those of the shards: other records, or another order, give another."""
+        shards = [shard.sha256 for shard in self.manifest.splits[self.name].shards]
+        return hashlib.sha256(" ".join(shards).encode()).hexdigest()
+
     def __len__(self) -> int:
         return len(self._source)
 

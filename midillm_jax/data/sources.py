@@ -6,6 +6,7 @@ point (a caption without its file, a file without a caption) is listed beside th
 
 import dataclasses
 import fnmatch
+import hashlib
 import json
 import os
 import posixpath
@@ -19,6 +20,8 @@ MIDI_SUFFIXES = (".mid", ".midi", ".kar")
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".rst", ".abc", ".ly", ".tex")
 """What counts as text inside a folder; a file that is named by itself may have any suffix."""
 CAPTIONS_NAME = "captions.jsonl"
+LEAST_GROUPED_FILES = 20
+"""Text files from which each is held out as a whole or not at all."""
 _PART_BYTES = 1 << 16
 """Text is handed to a vocabulary's training in parts of at most this size."""
 
@@ -35,7 +38,7 @@ class Record:
     """Its share of the listing's total, for progress."""
     captions: tuple[str, ...] = ()
     group: str = ""
-    """Records of one group fall on the same side of the train/validation split; empty groups by content."""
+    """Records of one group fall on the same side of the train/validation split; if empty, their content decides."""
     path: Path | None = None
     content: bytes | None = None
     """The bytes themselves, where the source had to read them anyway."""
@@ -132,6 +135,10 @@ def captioned_folder(captions: Path, *, midi: Path | None, source: str, exclude:
 def text_files(paths: Sequence[Path], *, source: str, exclude: Sequence[str], document_bytes: int) -> Listing:
     """Text files as documents of at most ``document_bytes`` bytes (see :func:`documents`).
 
+    All documents of a file form a group, named by the file's content, so that no page of a book is held out beside
+    its neighbours in training. With fewer than LEAST_GROUPED_FILES files that could hold out nothing or far too much:
+    then each document stands by itself.
+
     Args:
         paths: files, or folders whose text files (TEXT_SUFFIXES) are taken, recursively and sorted.
         source: name of the data set; empty for the name of each folder or file.
@@ -156,7 +163,8 @@ def text_files(paths: Sequence[Path], *, source: str, exclude: Sequence[str], do
         raise UserError(_nothing_in(where, TEXT_SUFFIXES, exclude))
     if total == 0:
         raise UserError(f"{where}: every text file there is empty; give files with something in them")
-    return Listing(_Documents(tuple(found), document_bytes), total, "bytes")
+    grouped = len(found) >= LEAST_GROUPED_FILES
+    return Listing(_Documents(tuple(found), document_bytes, grouped), total, "bytes")
 
 
 def read_texts(paths: Sequence[Path], *, exclude: Sequence[str]) -> Iterator[str]:
@@ -247,11 +255,18 @@ class _Files:
 class _Documents:
     files: tuple[tuple[str, str, Path], ...]
     document_bytes: int
+    grouped: bool
 
     def __iter__(self) -> Iterator[Record]:
         for source, name, path in self.files:
+            group = _digest(path) if self.grouped else ""
             for offset, amount, content in documents(path, self.document_bytes):
-                yield Record(source, f"{name}:{offset}", amount=amount, content=content)
+                yield Record(source, f"{name}:{offset}", amount=amount, group=group, content=content)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _bounded_lines(file: Any, limit: int) -> Iterator[bytes]:

@@ -10,7 +10,6 @@ import numpy as np
 from midillm_jax.data.packing import Batch, RowPacker
 from midillm_jax.data.shards import SplitReader
 from midillm_jax.data.windows import Stretch
-from midillm_jax.errors import UserError
 
 _GOLDEN = 0x9E3779B97F4A7C15
 """2^64 over the golden ratio: its multiples modulo 2^64 are spread evenly, however many are taken."""
@@ -48,9 +47,8 @@ class Streams:
         """``seed`` names the run, the split and the kind; stream and folder are added to it here."""
         self.own = own
         self._count = count
-        self._folders = folders
+        self.folders = folders
         self._ends = np.cumsum([folder.weight for folder in folders]) / sum(folder.weight for folder in folders)
-        self._passes: dict[int, list[int]] = {stream: [] for stream in own}
         self._packers: dict[int, list[RowPacker]] = {stream: [] for stream in own}
         for number, folder in enumerate(folders):
             visits = folder.examples.visits()
@@ -58,43 +56,23 @@ class Streams:
                 records = np.arange(stream, len(folder.reader), count)
                 passed = np.repeat(records, visits[records])
                 example = _ExampleList(passed, folder.examples, f"{seed}/{number}/{stream}")
-                self._passes[stream].append(len(passed))
                 self._packers[stream].append(RowPacker(example, capacity, pending))
 
     def fill(self, batch: Batch, index: int, row: int) -> int:
         """Packs ``row`` of the whole run into row ``index`` of a batch; returns its stream."""
         stream = row % self._count
         share = (row * _GOLDEN % 2**64) / 2**64
-        folder = min(int(np.searchsorted(self._ends, share, side="right")), len(self._folders) - 1)
+        folder = min(int(np.searchsorted(self._ends, share, side="right")), len(self.folders) - 1)
         self._packers[stream][folder].fill(batch, index)
         return stream
 
     def get_state(self, stream: int) -> list[dict[str, Any]]:
         """JSON-able, one entry a folder."""
-        return [
-            {"pass": length, **packer.get_state()}
-            for length, packer in zip(self._passes[stream], self._packers[stream], strict=True)
-        ]
+        return [packer.get_state() for packer in self._packers[stream]]
 
     def set_state(self, stream: int, states: list[dict[str, Any]]) -> None:
-        """Goes on where :meth:`get_state` was called.
-
-        Raises:
-            UserError: other folders than those, or folders of other content.
-        """
-        if len(states) != len(self._folders):
-            raise UserError(
-                f"the saved data state is of {len(states)} folders, the config now names {len(self._folders)} "
-                f"({', '.join(folder.reader.folder for folder in self._folders)}): name the same folders to resume"
-            )
-        parts = zip(states, self._folders, self._passes[stream], self._packers[stream], strict=True)
-        for state, folder, length, packer in parts:
-            if state["pass"] != length:
-                raise UserError(
-                    f"the saved data state has {state['pass']} examples a pass in stream {stream}, "
-                    f"{folder.reader.folder} now gives {length}: resume with the folder, data.row_length and "
-                    "data.window_start that the run began with"
-                )
+        """Goes on where :meth:`get_state` was called, which must have been with the same folders (data/identity.py)."""
+        for state, packer in zip(states, self._packers[stream], strict=True):
             packer.set_state(state)
 
 

@@ -6,13 +6,13 @@ becomes a stretch of its own, as if its first note had been drawn.
 """
 
 import dataclasses
+import logging
 from typing import Protocol, Self
 
 import numpy as np
 
 from midillm_jax.config import DataConfig
-from midillm_jax.data.shards import SplitReader, unpack_piece, unpack_text
-from midillm_jax.errors import UserError
+from midillm_jax.data.shards import Piece, SplitReader, unpack_piece, unpack_text
 from midillm_jax.music import anticipation
 from midillm_jax.music.amt import encode_notes
 from midillm_jax.music.vocab import (
@@ -24,12 +24,15 @@ from midillm_jax.music.vocab import (
     NOTE_OFFSET,
     PITCHES,
     REST,
+    TICKS_PER_SECOND,
 )
 from midillm_jax.text.prompt import Segment, lead, music_segment, prompt_ids, text_segment
 from midillm_jax.text.tokenizer import Tokenizer
 
+_log = logging.getLogger(__name__)
+
 LEAST_TRIPLES = 16
-"""Music is not cut into stretches shorter than this."""
+"""Music is not cut into stretches shorter than this, nor shown or scored behind a caption that leaves less room."""
 LEAST_TEXT_TOKENS = 16
 """Nor is text."""
 RECORD_BITS = 40
@@ -164,6 +167,9 @@ class MusicExamples:
 
     Augmentation (caption dropout, transposition, anticipation) is for training; held-out music is shown as it is, with
     its caption unless the run trains without captions.
+
+    A caption that leaves no room for music in a row is not shown: the piece is, with the longest of its captions that
+    does, or else with none. The first such record is named in a warning, all of them are in ``long_captions``.
     """
 
     def __init__(
@@ -181,6 +187,8 @@ class MusicExamples:
         self._data = data
         self._tokenizer = tokenizer
         self._augment = augment
+        self.long_captions: set[int] = set()
+        """Records met so far whose caption, when drawn, left no room."""
         self._layout = MusicLayout(text_vocab_size, data.compat_flag)
 
     def visits(self) -> np.ndarray:
@@ -191,15 +199,8 @@ class MusicExamples:
 
     def __call__(self, record: int, rng: np.random.Generator) -> MusicStretch:
         piece = unpack_piece(self._reader[record])
-        prompt = prompt_ids(self._tokenizer, self._caption(piece.captions, rng))
-        given = lead(len(prompt) + 1) + len(prompt) + 1
-        room = (self._data.row_length - given) // 3
-        if room < LEAST_TRIPLES:
-            raise UserError(
-                f"{self._reader.folder}: the caption of {self._reader.name} record {record} ({piece.name}) takes "
-                f"{given} tokens of a row of {self._data.row_length}, which leaves no room for music: "
-                "shorten it or raise data.row_length"
-            )
+        prompt = self._prompt(record, piece, rng)
+        room = self._room(prompt)
         start, stop, base = _window(piece.notes.onsets, room, self._data.window_start == "random", rng)
         notes = encode_notes(piece.notes)[3 * start : 3 * stop]
         events, controls = notes, notes[:0]
@@ -222,6 +223,27 @@ class MusicExamples:
             layout=self._layout,
         )
 
+    def _prompt(self, record: int, piece: Piece, rng: np.random.Generator) -> list[int]:
+        prompt = prompt_ids(self._tokenizer, self._caption(piece.captions, rng))
+        if self._room(prompt) >= LEAST_TRIPLES:
+            return prompt
+        if not self.long_captions:
+            _log.warning(
+                "%s: a caption of %s record %d (%s) takes %d tokens of a row of %d, which leaves no room for music: "
+                "the piece is shown with another caption of its own that fits, or with none, as is every such piece "
+                "of this folder; shorten the captions or raise data.row_length",
+                *(self._reader.folder, self._reader.name, record, piece.name, len(prompt), self._data.row_length),
+            )
+        self.long_captions.add(record)
+        prompts = (prompt_ids(self._tokenizer, caption) for caption in piece.captions)
+        fitting = [ids for ids in prompts if self._room(ids) >= LEAST_TRIPLES]
+        return max(fitting, key=len, default=prompt_ids(self._tokenizer, None))
+
+    def _room(self, prompt: list[int]) -> int:
+        """Triples that fit into a row behind a prompt and the flag."""
+        given = len(prompt) + 1
+        return (self._data.row_length - given - lead(given)) // 3
+
     def _caption(self, captions: tuple[str, ...], rng: np.random.Generator) -> str | None:
         dropout = self._data.caption_dropout if self._augment or self._data.caption_dropout == 1 else 0.0
         shown = rng.random() >= dropout
@@ -233,7 +255,8 @@ class MusicExamples:
         shares = self._data.anticipation
         drawn = rng.random()
         if drawn < shares.spans:
-            return anticipation.split_spans(notes, rng, shares.span_rate)
+            ticks = round(shares.span_seconds * TICKS_PER_SECOND)
+            return anticipation.split_spans(notes, rng, shares.span_rate, ticks)
         if drawn < shares.spans + shares.random:
             return anticipation.split_random(notes, rng)
         if drawn < shares.spans + shares.random + shares.instruments:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from midillm_jax.data.jobs import notes_digest
 from midillm_jax.data.shards import Manifest, Piece, SplitReader, open_split, unpack_piece
+from midillm_jax.data.windows import LEAST_TRIPLES
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation.likelihood import LEAST_TRIPLES, Unigram, cut, room
+from midillm_jax.evaluation.likelihood import Unigram, cut, room
 from midillm_jax.model import hf_config
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer
@@ -40,8 +42,10 @@ class HeldOut:
     unigram: Unigram
     train_captions: frozenset[str]
     train_pieces: int
+    known_notes: int
+    """Held-out pieces passed over because the train split has a piece of the very same notes."""
     known_captions: int
-    """Held-out pieces passed over because the train split has the very same caption."""
+    """Held-out pieces passed over because the train split has the very same caption, though not the notes."""
     long_captions: int
     """Held-out pieces passed over because their caption leaves no room for music."""
 
@@ -67,15 +71,7 @@ def model_fingerprint(folder: Path) -> str:
 
 def row_length(folder: Path) -> int:
     """Tokens of the rows that a model was trained on; its whole context where the folder does not say."""
-    where = folder / "config.json"
-    fields = hf_config.read_json(where, "a Hugging Face model folder")
-    context = int(hf_config.required(fields, "max_position_embeddings", str(where)))
-    own = folder / hf_config.OWN_FILE
-    if own.is_file():
-        trained = hf_config.read_json(own, "what an export keeps").get("trained_with")
-        if trained is not None:
-            return min(context, int(trained["data"]["row_length"]))
-    return context
+    return hf_config.row_length(folder)
 
 
 def data_fingerprint(manifest: Manifest) -> str:
@@ -119,13 +115,15 @@ def read_held_out(
         report: called now and then with records read and records to read.
 
     Raises:
-        UserError: no held-out piece has a caption that is new and fits.
+        UserError: no held-out piece has notes that are new and a caption that is new and fits.
     """
     unigram = Unigram()
     known: set[str] = set()
+    played: set[str] = set()
     for record in range(len(train)):
         piece = unpack_piece(train[record])
         known.update(piece.captions)
+        played.add(notes_digest(piece.notes))
         triples = _room(tokenizer, piece, length)
         if triples >= LEAST_TRIPLES:
             for window in cut(piece.notes, triples):
@@ -133,12 +131,14 @@ def read_held_out(
         if record % _REPORT_EVERY == 0:
             report(record, len(train))
     chosen: list[Piece] = []
-    known_captions = long_captions = 0
+    known_notes = known_captions = long_captions = 0
     for record in np.random.default_rng(seed).permutation(len(validation)).tolist():
         piece = unpack_piece(validation[record])
         if not piece.captions:
             continue
-        if piece.captions[0] in known:
+        if notes_digest(piece.notes) in played:
+            known_notes += 1
+        elif piece.captions[0] in known:
             known_captions += 1
         elif _room(tokenizer, piece, length) < LEAST_TRIPLES:
             long_captions += 1
@@ -149,11 +149,12 @@ def read_held_out(
     report(len(train), len(train))
     if not chosen:
         raise UserError(
-            f"{validation.folder}: none of the {len(validation)} held-out pieces can be used ({known_captions} have a "
-            f"caption that the train split has too, {long_captions} one too long for a row of {length} tokens, the "
-            "others none); prepare the folder from more pieces or with a larger --validation-share"
+            f"{validation.folder}: none of the {len(validation)} held-out pieces can be used ({known_notes} have the "
+            f"notes of a piece of the train split, {known_captions} a caption that it has too, {long_captions} one too "
+            f"long for a row of {length} tokens, the others none); prepare the folder from more pieces or with a "
+            "larger --validation-share"
         )
-    return HeldOut(tuple(chosen), unigram, frozenset(known), len(train), known_captions, long_captions)
+    return HeldOut(tuple(chosen), unigram, frozenset(known), len(train), known_notes, known_captions, long_captions)
 
 
 def read_prompts(path: Path) -> list[Prompt]:

@@ -1,4 +1,4 @@
-"""Bits a note on held-out pieces, beside a unigram model: how well a model foresees real music.
+"""Bits a note on held-out pieces, beside a unigram model: how well a model foresees held-out music.
 
 Every held-out note counts once. A piece is cut, from its start on, into windows as training lays them out (flag,
 triples, rests, the SEPARATOR triple where the piece ends), each with the piece's caption in front. The model and the
@@ -38,8 +38,6 @@ SLOTS = ("onset", "duration", "note")
 SLOT_STARTS = (ONSET_OFFSET, DURATION_OFFSET, NOTE_OFFSET)
 PLAIN_WIDTHS = (MAX_ONSET_TICKS, MAX_DURATION_TICKS, NOTES + 1)
 """Ids of each slot from its start on without controls and SEPARATOR; the note slot's last is REST."""
-LEAST_TRIPLES = 16
-"""A caption that leaves less room in a row is not scored."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,7 +39,7 @@ from midillm_jax.music import render
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
-FORMAT = 1
+FORMAT = 2
 """Of results.json; raised when a score changes its meaning, so that results of an older one are not taken for it."""
 PAGE, RESULTS, LIKELIHOOD = "index.html", "results.json", "likelihood.json"
 
@@ -149,6 +149,12 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "drums_as_asked": drums.to_json(),
         "instruments_as_asked": None if instruments is None else instruments.to_json(),
         "row_length": length,
+        "passed_over": {
+            "known_notes": held_out.known_notes,
+            "known_captions": held_out.known_captions,
+            "long_captions": held_out.long_captions,
+            "known_prompts": len(generated) - len(unseen),
+        },
         "notes": notes,
         "pieces": [_piece_json(piece) for piece in pieces],
     }
@@ -274,6 +280,11 @@ def _pictures_and_sound(
 def _left_out(held_out: HeldOut, length: int, known_prompts: int) -> list[str]:
     """What the scores do not cover, in sentences."""
     sentences = [f"The unigram was counted on {held_out.train_pieces:,} pieces; rows are {length:,} tokens long."]
+    if held_out.known_notes:
+        sentences.append(
+            f"{held_out.known_notes:,} held-out pieces were passed over because the train split has a piece of the "
+            "same notes."
+        )
     if held_out.known_captions:
         sentences.append(
             f"{held_out.known_captions:,} held-out pieces were passed over because the train split has their caption "

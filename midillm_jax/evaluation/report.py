@@ -88,7 +88,7 @@ def _scores(report: Report) -> str:
     most = max(likelihood.model.high, likelihood.unigram.high)
     cards = [
         _score(
-            "Foresees real music",
+            "Foresees held-out music",
             "bits a note, fewer is better",
             _chip(likelihood.wins, likelihood.better_by, 1, "bits"),
             [
@@ -97,7 +97,7 @@ def _scores(report: Report) -> str:
             ],
             f"What {likelihood.pieces} unseen pieces ({likelihood.notes:,} notes) cost to foretell, note by note, "
             "their captions given. A unigram model knows only how common each id is; every bit less means that the "
-            "model found what came next twice as likely.",
+            "model found what came next twice as likely, on geometric average per note.",
             _slots(likelihood),
         )
     ]

@@ -11,7 +11,7 @@ import numpy as np
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.likelihood import SLOTS
 from midillm_jax.model import head, hf
-from midillm_jax.model.llama import Definition, Execution, Params, head_table
+from midillm_jax.model.llama import Definition, Params, head_table
 from midillm_jax.music.vocab import NO_SLOT
 from midillm_jax.text.prompt import Segment, lead
 
@@ -103,11 +103,4 @@ def load_scorer(folder: Path) -> Scorer:
     Raises:
         UserError: no model there, or one that knows no music.
     """
-    config, params = hf.read_hf(folder)
-    if not config.music_vocab_size:
-        raise UserError(f"{folder}: this is a text model without music rows; train it with --init-from {folder} first")
-    kind = str(params["final_norm"].dtype)
-    if kind not in ("float32", "bfloat16"):
-        kind = "float32"
-    definition = Definition(config, Execution(param_dtype=kind, compute_dtype=kind, remat="none"))
-    return Scorer(definition, jax.tree.map(lambda leaf: jnp.asarray(leaf, kind), params))
+    return Scorer(*hf.load_music_model(folder))

@@ -11,6 +11,7 @@ import numpy as np
 
 from midillm_jax.errors import UserError
 from midillm_jax.inference.request import Engine, MusicRequest, Progress, TokenRequest
+from midillm_jax.model import hf_config
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable, write_midi
@@ -30,6 +31,8 @@ class MusicModel:
     tokenizer: Tokenizer
     closes: bool
     """Whether it learned to end a piece with SEPARATOR."""
+    sequence_length: int
+    """Tokens it writes at most, prompt included: its context, or the rows of its training where they were shorter."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,31 +62,21 @@ def load_model(folder: str | os.PathLike[str]) -> MusicModel:
     Weights compute in the type they are stored in, float16 in float32.
 
     Raises:
-        UserError: the folder is missing, holds no model, or one that knows no music.
+        UserError: the folder is missing, holds no model, one that knows no music, or another model's tokenizer.
     """
     # Only here is an engine chosen, so that a host without jax can import this module.
-    import jax
-
     from midillm_jax.inference.sampler import JaxEngine
     from midillm_jax.model import hf
-    from midillm_jax.model.llama import Definition, Execution
 
     root = Path(folder)
-    if not root.is_dir():
+    definition, params = hf.load_music_model(root)
+    tokenizer, rows = load_tokenizer(root), definition.config.text_vocab_size
+    if tokenizer.vocab_size != rows:
         raise UserError(
-            f"{root}: no such folder; expected a model that `python -m midillm_jax.export` wrote or a Hugging Face "
-            "folder that was downloaded (names on the hub are not fetched)"
+            f"{tokenizer.files[0]}: this tokenizer has {tokenizer.vocab_size} ids, the model beside it {rows} text "
+            "rows; put the tokenizer there that the model was trained with"
         )
-    config, params = hf.read_hf(root)
-    if not config.music_vocab_size:
-        raise UserError(f"{root}: this is a text model without music rows; train it with --init-from {root} first")
-    kind = str(params["final_norm"].dtype)
-    if kind not in ("float32", "bfloat16"):
-        kind = "float32"
-        params = jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
-    definition = Definition(config, Execution(param_dtype=kind, compute_dtype=kind, remat="none"))
-    engine = JaxEngine(definition, jax.tree.map(jax.numpy.asarray, params))
-    return MusicModel(engine, load_tokenizer(root), _closes(root, config.text_vocab_size))
+    return MusicModel(JaxEngine(definition, params), tokenizer, _closes(root, rows), hf_config.row_length(root))
 
 
 def _closes(root: Path, text_vocab_size: int) -> bool:
@@ -103,16 +96,15 @@ def token_requests(model: MusicModel, request: MusicRequest) -> list[TokenReques
     """One engine request per output.
 
     Raises:
-        UserError: the prompt leaves no room for music in the model's context.
+        UserError: the prompt leaves no room for music in a sequence of the model.
     """
     text = prompt_ids(model.tokenizer, request.prompt)
     prompt = (*text, model.engine.text_vocab_size + AUTOREGRESS)
-    context = model.engine.context_length
-    room = (context - len(prompt)) // 3
+    room = (model.sequence_length - len(prompt)) // 3
     if room < _LEAST_TRIPLES:
         raise UserError(
-            f"the prompt takes {len(prompt)} tokens, but the model's context holds {context}, of which music needs "
-            f"{3 * _LEAST_TRIPLES} at least; shorten the prompt"
+            f"the prompt takes {len(prompt)} tokens, but a sequence of this model holds {model.sequence_length}, of "
+            f"which music needs {3 * _LEAST_TRIPLES} at least; shorten the prompt"
         )
     # Besides its notes a piece holds a rest a second at most where nothing sounds, and its end.
     wanted = request.max_notes + MAX_ONSET_TICKS // MAX_GAP_TICKS + 1

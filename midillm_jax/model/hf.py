@@ -12,10 +12,13 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import safetensors
@@ -25,7 +28,8 @@ from midillm_jax.config import Config, ModelConfig
 from midillm_jax.errors import UserError
 from midillm_jax.model import hf_config, hf_names
 from midillm_jax.model.hf_names import Params, TreePath
-from midillm_jax.text.tokenizer import Tokenizer
+from midillm_jax.model.llama import Definition, Execution
+from midillm_jax.text.tokenizer import HuggingFaceTokenizer, Tokenizer
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -55,6 +59,29 @@ def _some(names: Iterable[str]) -> str:
 
 
 # Reading
+
+
+def load_music_model(folder: str | os.PathLike[str]) -> tuple[Definition, Params]:
+    """A model that knows music, ready to run: its weights as JAX arrays.
+
+    It computes in the type that its weights are stored in, float16 in float32.
+
+    Raises:
+        UserError: the folder is missing, holds no model, or one of text alone.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: no such folder; expected a model that `python -m midillm_jax.export` wrote or a Hugging Face "
+            "folder that was downloaded (names on the hub are not fetched)"
+        )
+    config, params = read_hf(root)
+    if not config.music_vocab_size:
+        raise UserError(f"{root}: this is a text model without music rows; train it with --init-from {root} first")
+    stored = str(params["final_norm"].dtype)
+    kind: Literal["float32", "bfloat16"] = "bfloat16" if stored == "bfloat16" else "float32"
+    definition = Definition(config, Execution(param_dtype=kind, compute_dtype=kind, remat="none"))
+    return definition, jax.tree.map(lambda leaf: jnp.asarray(leaf, kind), params)
 
 
 def read_hf(
@@ -210,7 +237,7 @@ def write_hf(
     """Writes a model folder: config.json, model.safetensors, generation_config.json, tokenizer files, midillm.json.
 
     Padding rows of the table are left out. The folder is written beside and renamed; an export that was there
-    is replaced, anything else is left alone.
+    (it has a midillm.json) is replaced, anything else is left alone: a run, a downloaded model, files of one's own.
 
     Args:
         folder: to be made.
@@ -234,13 +261,9 @@ def write_hf(
             f"{tokenizer.files[0]}: this tokenizer has {tokenizer.vocab_size} ids, the model's text vocabulary "
             f"{config.text_vocab_size} rows; expected the tokenizer that the model was trained with."
         )
-    if target.exists() and not (target / "config.json").is_file() and (target.is_file() or any(target.iterdir())):
-        raise UserError(f"{target}: is there already and is not a model folder; give --out a new folder.")
+    _check_replaceable(target)
     flat = _checked(config, params)
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with _beside(target) as partial:
         _write_json(
             partial / "config.json", hf_config.from_model_config(config, tokenizer.bos_id, tokenizer.eos_id, dtype)
         )
@@ -257,14 +280,50 @@ def write_hf(
             },
         )
         for file in tokenizer.files:
-            # Whatever a sentencepiece model was called at home, this is the name that readers look for.
-            shutil.copyfile(file, partial / ("tokenizer.model" if file.suffix == ".model" else file.name))
+            # Whatever the tokenizer's own file was called at home, this is the name that readers look for.
+            own = "tokenizer.json" if isinstance(tokenizer, HuggingFaceTokenizer) else "tokenizer.model"
+            shutil.copyfile(file, partial / (own if file == tokenizer.files[0] else file.name))
         _write_weights(partial / WEIGHTS_FILE, config, flat, dtype)
-        _replace(partial, target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return target
+
+
+def _check_replaceable(target: Path) -> None:
+    """Refuses a place that holds anything but an earlier export."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if (target / "checkpoints").exists():
+        raise UserError(f"{target}: holds checkpoints, as the folder of a training run does; give --out a new folder.")
+    if not (target / hf_config.OWN_FILE).is_file():
+        raise UserError(
+            f"{target}: is there already and is not an export of midillm_jax, which would have a "
+            f"{hf_config.OWN_FILE}; give --out a new folder."
+        )
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """An empty folder that takes the target's place when the block ends well, and is gone when it does not.
+
+    It lies in a folder of a new name beside the target, so that nothing of the user's can be in its way.
+    """
+    place = target.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-", dir=place.parent))
+    new, old = work / "new", work / "old"
+    try:
+        new.mkdir()
+        yield new
+        try:
+            # A folder cannot be renamed onto one that holds files.
+            if place.exists():
+                place.rename(old)
+            new.rename(place)
+        except BaseException:
+            if old.exists() and not place.exists():
+                old.rename(place)
+            raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _checked(config: ModelConfig, params: Params) -> dict[TreePath, Any]:
@@ -304,13 +363,3 @@ def _write_weights(path: Path, config: ModelConfig, flat: dict[TreePath, Any], d
             if not np.isfinite(tensor).all():
                 raise UserError(f"{name}: holds values that are not finite as {dtype}; nothing was written.")
             file.write(tensor.view(np.uint8).data)
-
-
-def _replace(partial: Path, target: Path) -> None:
-    """Puts the new folder in the old one's place; a folder cannot be renamed onto one that holds files."""
-    old = target.with_name(target.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
-    shutil.rmtree(old, ignore_errors=True)

@@ -59,6 +59,33 @@ def own_text_vocab_size(root: Path) -> int | None:
     )
 
 
+def sequence_length(context_length: int, row_length: int | None) -> int:
+    """Longest sequence that a model is asked for, prompt included: none that it was never trained on.
+
+    Args:
+        context_length: what its positions were made for.
+        row_length: tokens of the rows it was trained on, None where nobody knows.
+    """
+    return context_length if row_length is None else min(context_length, row_length)
+
+
+def row_length(root: Path) -> int:
+    """:func:`sequence_length` of the model in a folder: of its training where midillm.json tells, else its context.
+
+    Raises:
+        UserError: config.json or midillm.json is missing, broken or lacks a field.
+    """
+    where = root / "config.json"
+    fields = read_json(where, "a Hugging Face model folder")
+    context = int(required(fields, "max_position_embeddings", str(where)))
+    own = root / OWN_FILE
+    run = read_json(own, "what an export keeps").get("trained_with") if own.is_file() else None
+    if run is None:
+        return context
+    data = required(run, "data", f"{own}: trained_with")
+    return sequence_length(context, int(required(data, "row_length", f"{own}: trained_with.data")))
+
+
 def tokenizer_size(root: Path) -> int | None:
     """Ids of the tokenizer in a model folder, where there is one."""
     here = any((root / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))

@@ -81,11 +81,6 @@ def weight_shardings(mesh: Mesh, shapes: Any, logical_axes: Any) -> Any:
     return jax.tree_util.tree_map_with_path(one, shapes, logical_axes)
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Placement of [rows, length] arrays: rows over data and fsdp."""
-    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
-
-
 def replicated(mesh: Mesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())

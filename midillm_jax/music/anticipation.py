@@ -120,9 +120,12 @@ def split_random(events: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarr
 
 
 def split_spans(
-    events: np.ndarray, rng: np.random.Generator, spans_per_second: float = SPANS_PER_SECOND
+    events: np.ndarray,
+    rng: np.random.Generator,
+    spans_per_second: float = SPANS_PER_SECOND,
+    span_ticks: int = SPAN_TICKS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All notes within spans of 5 seconds become controls; the time between spans is exponential."""
+    """All notes within spans of ``span_ticks`` (at least 1) become controls; the time between spans is exponential."""
     times = events[0::3]
     is_control = np.zeros(len(times), bool)
     end = 0
@@ -132,7 +135,7 @@ def split_spans(
         first = int(np.searchsorted(times, times[end] + wait))
         if first == len(times):
             break
-        end = int(np.searchsorted(times, times[first] + SPAN_TICKS))
+        end = int(np.searchsorted(times, times[first] + span_ticks))
         is_control[first:end] = True
     return split(events, is_control)
 

@@ -266,5 +266,7 @@ def _fingerprint(fields: dict[str, Any]) -> str:
     model = dict(fields["model"])
     if "merges" in model:
         model["merges"] = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    decisive = [model, *(fields[key] for key in ("added_tokens", "normalizer", "pre_tokenizer"))]
+    # To the library, a key that is absent is one that is null, and no list is an empty one.
+    added = fields.get("added_tokens", [])
+    decisive = [model, added, fields.get("normalizer"), fields.get("pre_tokenizer")]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -24,7 +24,7 @@ from absl import logging as absl_logging
 from midillm_jax import config as configs
 from midillm_jax.config import Config, ModelConfig
 from midillm_jax.errors import UserError
-from midillm_jax.model import embedding, hf, sharding
+from midillm_jax.model import embedding, hf
 from midillm_jax.model.llama import Definition, Execution, Params
 from midillm_jax.training.step import State, Training, init_state, state_shardings
 
@@ -39,15 +39,23 @@ class Checkpoints:
     def __init__(self, training: Training):
         # Orbax reports every step of every save through absl; a run's own lines say what matters.
         absl_logging.set_verbosity(absl_logging.ERROR)
-        config = training.config
         self._training = training
-        self.folder = Path(config.folder).absolute() / FOLDER
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=ocp.CheckpointManagerOptions(max_to_keep=config.checkpoint.keep, create=True)
-        )
+        self.folder = Path(training.config.folder).absolute() / FOLDER
+        self._opened: ocp.CheckpointManager | None = None
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        # Opening makes the folder: a run that fails before its first save leaves none behind.
+        if self._opened is None:
+            keep = self._training.config.checkpoint.keep
+            options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+            self._opened = ocp.CheckpointManager(self.folder, options=options)
+        return self._opened
 
     def latest_step(self) -> int | None:
         """Step of the newest whole checkpoint."""
+        if not self.folder.is_dir():
+            return None
         step: int | None = self._manager.latest_step()
         return step
 
@@ -89,17 +97,18 @@ class Checkpoints:
                 data=ocp.args.JsonRestore(),
             ),
         )
-        count = jax.device_put(np.int32(step), sharding.replicated(self._training.mesh))
-        state = {"params": restored["params"], "optimizer": restored["optimizer"], "step": count}
+        state = {"params": restored["params"], "optimizer": restored["optimizer"]}
         return state, restored["data"], step
 
     def wait(self) -> None:
         """Returns when what was begun is written."""
-        self._manager.wait_until_finished()
+        if self._opened is not None:
+            self._opened.wait_until_finished()
 
     def close(self) -> None:
         """Waits, then lets go of the folder."""
-        self._manager.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 def fresh_state(training: Training) -> State:
@@ -152,11 +161,12 @@ def load_params(where: str) -> tuple[Config, Params]:
     with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
         step = manager.latest_step() if wanted is None else wanted
         if step is None or step not in manager.all_steps():
-            raise UserError(f"{folder}: step {step} is not there; saved steps: {list(manager.all_steps()) or 'none'}.")
+            saved_steps = ", ".join(map(str, manager.all_steps())) or "none yet"
+            raise UserError(f"{folder}: step {step} is not there; saved steps: {saved_steps}.")
         saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
         config = configs.from_json(json.dumps(saved), f"{folder / str(step)}: config")
         abstract = Definition(config.model, Execution(config.param_dtype, "float32", "none")).abstract()
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = _with_shardings(abstract, jax.tree.map(lambda _: here, abstract))
         restored = manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(target)))["params"]
     return config, jax.tree.map(np.asarray, restored)

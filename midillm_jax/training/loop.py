@@ -1,5 +1,6 @@
 """The training loop: batches in, steps, evaluation, checkpoints, logs, and a clean end when asked to stop."""
 
+import contextlib
 import functools
 import math
 import os
@@ -38,28 +39,33 @@ def train(config: Config) -> Path:
         UserError: configuration, data and checkpoint do not fit together, or the loss is not finite.
         KeyboardInterrupt: Ctrl-C; the run was saved first. SIGTERM ends the process with code 143 likewise.
     """
+    configs.check(config)
     training = make_training(config, sharding.make_mesh(config.mesh))
     folder = Path(config.folder)
-    batches = open_batches(config, "train")
     first = jax.process_index() == 0
     checkpoints = Checkpoints(training)
-    restored = checkpoints.restore()
-    if restored is None:
-        start, state = 0, fresh_state(training)
-    else:
-        state, streams, start = restored
-        batches.set_state(streams)
-    if first:
-        _write(folder / "config.json", configs.to_json(config))
-    log = metrics.RunLog(folder, config.name, config.steps, start, active=first)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(checkpoints.close)
+        batches = stack.enter_context(open_batches(config, "train"))
+        # Opened to see now, not at the first evaluation, that there is held-out data.
+        open_batches(config, "validation").close()
+        restored = checkpoints.restore()
+        if restored is None:
+            start, state = 0, fresh_state(training)
+        else:
+            state, streams, start = restored
+            batches.set_state(streams)
+        if start > config.steps:
+            raise UserError(
+                f"{checkpoints.folder}: has {start} steps, --steps says {config.steps}; ask for more steps."
+            )
+        if first:
+            _write(folder / "config.json", configs.to_json(config))
+        log = metrics.RunLog(folder, config.name, config.steps, start, active=first)
+        stack.callback(log.close)
         log.say(_headline(config, training, start))
-        with _stop_signals() as stop:
-            _run(config, training, state, start, batches, checkpoints, log, stop)
-    finally:
-        log.close()
-        checkpoints.close()
-        batches.close()
+        stop = stack.enter_context(_stop_signals())
+        _run(config, training, state, start, batches, checkpoints, log, stop)
     return folder
 
 
@@ -82,9 +88,9 @@ def _run(
     rate = optimizer.schedule(config.optimizer, config.steps)
     tokens = (config.data.text_rows + config.data.music_rows) * config.data.row_length
     window = _Window()
+    compiled: Any = None
     pending: tuple[int, dict[str, jax.Array], np.ndarray] | None = None
-    saved_at = time.monotonic()
-    saved_step = start if start else None
+    saved_at, saved_step = time.monotonic(), start
 
     def settle() -> None:
         """Reads the figures of the step before: by now it is done, so that reading does not stall the device."""
@@ -93,10 +99,16 @@ def _run(
             window.add(*pending, batches)
             pending = None
 
+    if start and (start % config.eval.every_steps == 0 or start == config.steps) and not log.has(start, "validation"):
+        log.write(start, "validation", validate(config, training, evaluate, state))
     for step in range(start + 1, config.steps + 1):
         with window.waiting():
             batch = next(batches)
-        state, sums = step_fn(state, place(training, batch))
+        placed = place(training, batch)
+        if compiled is None:
+            with window.aside():
+                compiled = step_fn.lower(state, placed).compile()
+        state, sums = compiled(state, placed)
         settle()
         pending = (step, sums, batch["record_ids"])
         log.advance(step)
@@ -106,33 +118,46 @@ def _run(
             shown = window.figures(tokens)
             window = _Window()
             log.write(step, "train", shown | {"learning_rate": float(rate(step - 1)), "tokens": float(step * tokens)})
-        if step % config.eval.every_steps == 0 or last:
-            settle()
-            log.write(step, "validation", validate(config, training, evaluate, state))
         due = time.monotonic() - saved_at > 60 * config.checkpoint.every_minutes
-        if step % config.checkpoint.every_steps == 0 or due or last or stop:
+        stopped, due = _agreed(config, step, stop[0] if stop else 0, due)
+        # Whoever asks to stop may not wait for an evaluation; the resumed run makes up for it.
+        if (step % config.eval.every_steps == 0 or last) and not stopped:
             settle()
-            if saved_step != step:
+            with window.aside():
+                log.write(step, "validation", validate(config, training, evaluate, state))
+        if step % config.checkpoint.every_steps == 0 or due or last or stopped:
+            settle()
+            with window.aside():
                 checkpoints.save(step, state, batches.get_state())
             saved_at, saved_step = time.monotonic(), step
-        if stop and not last:
+        if stopped and not last:
             checkpoints.wait()
-            log.say(f"stopped after step {step}, saved in {checkpoints.folder / str(step)}")
-            if stop[0] == signal.SIGTERM:
+            log.say(f"stopped after step {saved_step}, saved in {checkpoints.folder / str(saved_step)}")
+            if stopped == signal.SIGTERM:
                 sys.exit(128 + signal.SIGTERM)
             raise KeyboardInterrupt
-    settle()
     checkpoints.wait()
+
+
+def _agreed(config: Config, step: int, stopped: int, due: bool) -> tuple[int, bool]:
+    """What all processes do after a step: saving is done together, so that no clock or signal may decide alone."""
+    if jax.process_count() == 1:
+        return stopped, due
+    if step % config.log_every_steps:
+        return 0, False
+    from jax.experimental import multihost_utils
+
+    wishes = multihost_utils.process_allgather(np.array([stopped, due], np.int32))
+    return int(wishes[:, 0].max()), bool(wishes[:, 1].any())
 
 
 def validate(config: Config, training: Training, evaluate: Any, state: State) -> metrics.Figures:
     """Figures on held-out rows; the same rows every time."""
-    held_out = open_batches(config, "validation")
     total: Sums = {}
-    for _ in range(config.eval.batches):
-        sums = jax.device_get(evaluate(state["params"], place(training, next(held_out))))
-        total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
-    held_out.close()
+    with open_batches(config, "validation") as held_out:
+        for _ in range(config.eval.batches):
+            sums = jax.device_get(evaluate(state["params"], place(training, next(held_out))))
+            total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
     return metrics.figures(total)
 
 
@@ -149,20 +174,29 @@ def open_batches(config: Config, split: Literal["train", "validation"]) -> Batch
 
 
 class _Window:
-    """Sums and times since the last logged row."""
+    """Sums and times since the last logged row; compiling, saving and evaluating are left out of the times."""
 
     def __init__(self) -> None:
         self._sums: Sums = {}
         self._norm = 0.0
         self._steps = 0
         self._waited = 0.0
+        self._aside = 0.0
         self._since = time.monotonic()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
+        """Times what waits for data."""
         began = time.monotonic()
         yield
         self._waited += time.monotonic() - began
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Times what is no part of a step."""
+        began = time.monotonic()
+        yield
+        self._aside += time.monotonic() - began
 
     def add(self, step: int, sums: dict[str, jax.Array], record_ids: np.ndarray, batches: Batches) -> None:
         values = {name: float(value) for name, value in jax.device_get(sums).items()}
@@ -180,7 +214,7 @@ class _Window:
         self._steps += 1
 
     def figures(self, tokens_per_step: int) -> metrics.Figures:
-        elapsed = time.monotonic() - self._since
+        elapsed = time.monotonic() - self._since - self._aside
         return metrics.figures(self._sums) | {
             "gradient_norm": self._norm,
             "tokens_per_second": self._steps * tokens_per_step / elapsed,

@@ -100,6 +100,15 @@ class RunLog:
         else:
             self.say(f"step {step}/{self._steps} {kind:10s} {text}")
 
+    def has(self, step: int, kind: str) -> bool:
+        """Whether that row was written, in this run or before it was interrupted; True on other processes."""
+        if not self._active:
+            return True
+        if not self._csv.exists():
+            return False
+        with self._csv.open(newline="") as file:
+            return any(row["step"] == str(step) and row["kind"] == kind for row in csv.DictReader(file))
+
     def say(self, text: str) -> None:
         """A plain line above the bar."""
         if self._active:

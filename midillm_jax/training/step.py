@@ -17,7 +17,7 @@ from midillm_jax.training import loss as losses
 from midillm_jax.training.optimizer import make_optimizer
 
 State = dict[str, Any]
-"""``params``, ``optimizer`` (optax state), ``step`` (int32): an ordinary tree."""
+"""``params`` and ``optimizer`` (optax state, which counts the steps): an ordinary tree."""
 
 DEVICE_FIELDS = ("tokens", "segment_ids", "positions", "loss_weights", "slot")
 
@@ -43,6 +43,11 @@ def make_training(config: Config, mesh: Mesh) -> Training:
     definition = Definition(config.model, Execution(config.param_dtype, config.compute_dtype, config.remat))
     parts = config.optimizer.accumulation_steps
     shards = sharding.batch_shards(mesh)
+    if shards % jax.process_count():
+        raise UserError(
+            f"mesh: {shards} batch shard(s) (data x fsdp) do not divide over {jax.process_count()} processes; make the "
+            "tensor axis smaller, so that each process has rows of its own."
+        )
     for name, rows in (("text_rows", config.data.text_rows), ("music_rows", config.data.music_rows)):
         if rows % (parts * shards):
             raise UserError(
@@ -71,12 +76,12 @@ def state_shardings(training: Training) -> State:
         weights,
         transform_non_params=lambda _: whole,
     )
-    return {"params": weights, "optimizer": moments, "step": whole}
+    return {"params": weights, "optimizer": moments}
 
 
 def init_state(training: Training, params: Params) -> State:
     """The state before the first step."""
-    return {"params": params, "optimizer": training.optimizer.init(params), "step": jnp.zeros((), jnp.int32)}
+    return {"params": params, "optimizer": training.optimizer.init(params)}
 
 
 def _sums(training: Training, params: Params, batch: losses.Batch) -> dict[str, jax.Array]:
@@ -119,7 +124,7 @@ def train_step(training: Training, state: State, batch: losses.Batch) -> tuple[S
     updates, optimizer_state = training.optimizer.update(gradient, state["optimizer"], state["params"])
     params = optax.apply_updates(state["params"], updates)
     sums["gradient_norm"] = optax.tree.norm(gradient)
-    return {"params": params, "optimizer": optimizer_state, "step": state["step"] + 1}, sums
+    return {"params": params, "optimizer": optimizer_state}, sums
 
 
 def eval_step(training: Training, params: Params, batch: losses.Batch) -> dict[str, jax.Array]:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,11 +59,11 @@ def piece(number: int, notes: int, captions: tuple[str, ...]) -> Piece:
     return Piece(table, captions, "test", str(number), f"{number:03d}.mid")
 
 
-def write_music(folder: Path, lengths: dict[str, list[int]], captioned: bool) -> None:
+def write_music(folder: Path, lengths: dict[str, list[int]], captioned: bool, first: int = 0) -> None:
     splits = {}
     for split, counts in lengths.items():
         with ShardWriter(folder, split, 5_000) as writer:
-            for number, notes in enumerate(counts):
+            for number, notes in enumerate(counts, first):
                 captions = (f"A song with piano, bass and drums, number {number}.",) if captioned else ()
                 writer.write(pack_piece(piece(number, notes, captions)), notes)
         splits[split] = writer.split
@@ -250,7 +251,7 @@ def test_a_run_resumes_exactly_at_any_step(data: DataConfig) -> None:
                 next(before)
             state = json.loads(json.dumps(before.get_state()))
             next(before)  # what is read afterwards leaves the state as it was
-        assert set(state) == {str(stream) for stream in range(STREAMS)}
+        assert set(state) == {"data", *(str(stream) for stream in range(STREAMS))}
         with batches(data) as after:
             next(after)  # whatever was read before
             after.set_state(state)
@@ -369,7 +370,10 @@ def test_a_record_is_named_by_its_id(data: DataConfig) -> None:
         ({"text": ()}, r"data\.text_rows is 4 but data\.text names no folder"),
         ({"caption_dropout": 1.5}, r"data\.caption_dropout is 1\.5"),
         ({"anticipation": AnticipationConfig(spans=0.5, random=0.6)}, r"data\.anticipation.* is 1\.1"),
-        ({"anticipation": AnticipationConfig(span_seconds=4)}, r"data\.anticipation\.span_seconds is 4"),
+        (
+            {"anticipation": AnticipationConfig(span_seconds=0.0)},
+            r"data\.anticipation\.span_seconds is 0\.0: .* 0\.01 s",
+        ),
         ({"row_length": 32}, r"data\.row_length is 32"),
         ({"tokenizer": "/nowhere"}, "/nowhere"),
     ],
@@ -405,23 +409,99 @@ def test_a_state_of_another_run_is_named(data: DataConfig) -> None:
             iterator.set_state({stream: one for stream, one in state.items() if stream != "3"})
         with pytest.raises(UserError, match="not of one moment"):
             iterator.set_state(state | {"3": state["3"] | {"batches": 7}})
-    with batches(data, streams=4) as fewer, pytest.raises(UserError, match=r"data\.streams = 4"):
-        fewer.set_state(state)
-    with batches(data, music=data.music[:1]) as one, pytest.raises(UserError, match=r"2 folders.* names 1"):
-        one.set_state(state)
-    with batches(data, row_length=256) as short, pytest.raises(UserError, match="examples a pass"):
-        short.set_state(state)
-    with batches(data, text_rows=0) as music:
-        music_state = music.get_state()
-    with batches(data) as both, pytest.raises(UserError, match="no text rows"):
-        both.set_state(music_state)
+        with pytest.raises(UserError, match="does not say which data it is of"):
+            iterator.set_state({stream: one for stream, one in state.items() if stream != "data"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 2}, "seed was 1, is now 2"),
+        ({"streams": 4}, r"data\.streams was 8, is now 4"),
+        ({"row_length": 256}, r"data\.row_length was 512, is now 256"),
+        ({"music_rows": 8}, r"data\.music_rows was 4, is now 8"),
+        ({"text_rows": 0}, r"data\.text_rows was 4, is now 0; .*data\.text\[0\] was \w{16}, is now absent"),
+        ({"caption_dropout": 0.5}, r"data\.caption_dropout was 0\.2, is now 0\.5"),
+        ({"transpose": 2}, r"data\.transpose was 3, is now 2"),
+        ({"window_start": "piece"}, r"data\.window_start was random, is now piece"),
+        ({"compat_flag": True}, r"data\.compat_flag was False, is now True"),
+        (
+            {"anticipation": AnticipationConfig(spans=0.1, random=0.3, instruments=0.3, span_seconds=4.0)},
+            r": data\.anticipation\.span_seconds was 5\.0, is now 4\.0: ",
+        ),
+    ],
+)
+def test_a_run_goes_on_with_the_settings_it_began_with(
+    data: DataConfig, changes: dict[str, object], message: str
+) -> None:
+    with batches(data) as iterator:
+        next(iterator)
+        state = json.loads(json.dumps(iterator.get_state()))
+    with batches(data, **changes) as other, pytest.raises(UserError, match=message):  # type: ignore[arg-type]
+        other.set_state(state)
+    with batches(data, prefetch=1) as same:  # how far ahead batches are made changes none of them
+        same.set_state(state)
+
+
+def test_a_run_goes_on_with_the_shards_it_began_with(data: DataConfig, tmp_path: Path) -> None:
+    """Wherever they lie; others are refused, though they may hold as many records of the same lengths."""
+    pairs, midi = data.music
+    with batches(data) as iterator:
+        next(iterator)
+        state = json.loads(json.dumps(iterator.get_state()))
+    shutil.copytree(midi.path, tmp_path / "moved")
+    with batches(data, music=(pairs, Source(str(tmp_path / "moved"), midi.weight))) as moved:
+        moved.set_state(state)
+    lengths = {split: open_split(midi.path, split).lengths.tolist() for split in ("train", "validation")}  # type: ignore[arg-type]
+    write_music(tmp_path / "other", lengths, captioned=False, first=1_000)
+    other = Source(str(tmp_path / "other"), midi.weight)
+    changed = r": the shards of data\.music\[1\] was \w{16}, is now \w{16}: resume"
+    with batches(data, music=(pairs, other)) as found, pytest.raises(UserError, match=changed):
+        found.set_state(state)
+    weighed = r": the weight of data\.music\[1\] was 1\.0, is now 2\.0: resume"
+    heavy = dataclasses.replace(midi, weight=2.0)
+    with batches(data, music=(pairs, heavy)) as found, pytest.raises(UserError, match=weighed):
+        found.set_state(state)
+    fewer = r"the shards of data\.music\[1\] was \w{16}, is now absent; the weight of data\.music\[1\] was 1"
+    with batches(data, music=(pairs,)) as found, pytest.raises(UserError, match=fewer):
+        found.set_state(state)
+
+
+def test_a_run_goes_on_with_the_tokenizer_it_began_with(data: DataConfig, tmp_path: Path) -> None:
+    with batches(data, text_rows=0) as iterator:
+        state = iterator.get_state()
+    train_sentencepiece(
+        [f"other words, as it happens, {i} of them" for i in range(300)], tmp_path / "o.model", TEXT_VOCAB
+    )
+    with (
+        batches(data, text_rows=0, tokenizer=str(tmp_path / "o.model")) as other,
+        pytest.raises(UserError, match=r"tokenizer was \w{16}, is now \w{16}"),
+    ):
+        other.set_state(state)
 
 
 def test_an_error_in_a_record_reaches_the_loop(data: DataConfig, tmp_path: Path) -> None:
     with ShardWriter(tmp_path, "train") as writer:
         for number in range(STREAMS):
-            writer.write(pack_piece(piece(number, 30, ("piano " * 600,))), 30)
+            writer.write(pack_piece(piece(number, 30, ()))[:-9], 30)
     manifest = read_manifest(data.music[0].path)
     write_manifest(tmp_path, dataclasses.replace(manifest, splits={"train": writer.split}))
-    with batches(data, music=(Source(str(tmp_path)),)) as iterator, pytest.raises(UserError, match="the caption of"):
+    with batches(data, music=(Source(str(tmp_path)),)) as iterator, pytest.raises(UserError, match="it is damaged"):
         next(iterator)
+
+
+def test_captions_too_long_for_a_row_are_counted_and_do_not_end_a_run(
+    data: DataConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ShardWriter(tmp_path, "train") as writer:
+        for number in range(2 * STREAMS):
+            caption = "piano " * 600 if number % 4 == 0 else "A song with piano."
+            writer.write(pack_piece(piece(number, 30, (caption,))), 30)
+    manifest = read_manifest(data.music[0].path)
+    write_manifest(tmp_path, dataclasses.replace(manifest, splits={"train": writer.split}))
+    with batches(data, music=(Source(str(tmp_path)),), caption_dropout=0.0) as iterator:
+        shown = [part for _ in range(20) for row, part in segments(next(iterator)) if row >= 4]
+        assert iterator.long_captions == 4
+    bare = {split_record_id(int(part["record_ids"][0]))[1] for part in shown if part["slot"][2] >= 0}
+    assert bare == {0, 4, 8, 12}
+    assert len(caplog.records) == 1

@@ -1,6 +1,7 @@
 """Folders of real files become shards that read back as what was in the files."""
 
 import collections
+import dataclasses
 import io
 import itertools
 import json
@@ -17,8 +18,8 @@ import numpy as np
 import pytest
 
 from midillm_jax.data.build import Plan, build, music_plan, split_of, text_plan
-from midillm_jax.data.jobs import Filters, MidiJob, TextJob
-from midillm_jax.data.shards import Manifest, Piece, open_split, unpack_piece, unpack_text
+from midillm_jax.data.jobs import Filters, MidiJob, TextJob, notes_digest
+from midillm_jax.data.shards import Manifest, Piece, open_split, unpack_piece, unpack_text, write_manifest
 from midillm_jax.data.sources import Listing, Record, captioned_folder, midi_folder, text_files
 from midillm_jax.errors import UserError
 from midillm_jax.music.midi import read_midi
@@ -27,17 +28,30 @@ from midillm_jax.text.tokenizer import load_tokenizer, train_sentencepiece
 NO_FILTERS = Filters()
 
 
-def midi_bytes(notes: int = 4, programs: tuple[int, ...] = (0,), first: int = 40, gap: float = 0.5) -> bytes:
-    """Notes of a quarter second, ``gap`` seconds apart, going round the programs."""
-    file = mido.MidiFile(ticks_per_beat=100)  # 200 ticks a second
+def midi_bytes(
+    notes: int = 4,
+    programs: tuple[int, ...] = (0,),
+    first: int = 40,
+    gap: float = 0.5,
+    *,
+    scale: int = 1,
+    velocity: int = 64,
+    silence: int = 0,
+) -> bytes:
+    """Notes of a quarter second, ``gap`` seconds apart, going round the programs.
+
+    ``scale`` is how finely time is written, ``silence`` the seconds in front: neither is heard in the notes.
+    """
+    file = mido.MidiFile(ticks_per_beat=100 * scale)  # 200 * scale ticks a second
     track = mido.MidiTrack()
     file.tracks.append(track)
     for channel, program in enumerate(programs):
         track.append(mido.Message("program_change", channel=channel, program=program))
     for i in range(notes):
         pitch, channel = first + i % 40, i % len(programs)
-        track.append(mido.Message("note_on", note=pitch, channel=channel, time=round(200 * gap) - 50 if i else 0))
-        track.append(mido.Message("note_off", note=pitch, channel=channel, time=50))
+        wait = (round(200 * gap) - 50 if i else 200 * silence) * scale
+        track.append(mido.Message("note_on", note=pitch, channel=channel, velocity=velocity, time=wait))
+        track.append(mido.Message("note_off", note=pitch, channel=channel, time=50 * scale))
     stream = io.BytesIO()
     file.save(file=stream)
     return stream.getvalue()
@@ -157,6 +171,90 @@ def test_split_depends_on_content_alone(folder: Path, tmp_path: Path) -> None:
     after = pieces(tmp_path / "y", build_midi(moved, tmp_path / "y"))
     assert len(after) > 20
     assert all(before[piece.piece_id] == split for split, piece in after.values())
+
+
+def write_copies(folder: Path, grouped: bool) -> None:
+    """20 songs, each as four files of other bytes but the same notes, all captioned; ``grouped`` by copy, not song."""
+    rows = []
+    for song in range(20):
+        ways = ({}, {"scale": 3}, {"velocity": 99}, {"silence": 2})
+        for copy, way in enumerate(ways):
+            name = f"{song:02d}-{copy}.mid"
+            (folder / name).write_bytes(midi_bytes(4 + song, **way))  # type: ignore[arg-type]
+            row = {"location": name, "caption": f"song {song} as {way}"}
+            rows.append(row | ({"group": f"way {copy}"} if grouped else {}))
+    (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_equal_notes_fall_on_one_side(tmp_path: Path) -> None:
+    """However they are written down, and whether or not their captions are read: the two stages share one split."""
+    write_copies(tmp_path, grouped=False)
+    alone = pieces(tmp_path / "midi", build_midi(tmp_path, tmp_path / "midi", share=0.4))
+    listing = captioned_folder(tmp_path, midi=None, source="", exclude=())
+    plan = music_plan(listing, "pairs", NO_FILTERS, 0.4)
+    paired = pieces(tmp_path / "pairs", build(listing, plan, tmp_path / "pairs", workers=2, overwrite=False))
+    assert {name: side for name, (side, _) in alone.items()} == {name: side for name, (side, _) in paired.items()}
+    assert len({piece.piece_id for _, piece in alone.values()}) == 80
+    sides = [{alone[f"{song:02d}-{copy}.mid"][0] for copy in range(4)} for song in range(20)]
+    assert all(len(side) == 1 for side in sides)
+    assert set().union(*sides) == {"train", "validation"}
+
+
+def test_a_group_that_is_given_goes_before_the_notes(tmp_path: Path) -> None:
+    write_copies(tmp_path, grouped=True)
+    listing = captioned_folder(tmp_path, midi=None, source="", exclude=())
+    plan = music_plan(listing, "pairs", NO_FILTERS, 0.4)
+    found = pieces(tmp_path / "out", build(listing, plan, tmp_path / "out", workers=1, overwrite=False))
+    for copy in range(4):
+        expected = split_of(f"way {copy}", 0.4)
+        assert {found[f"{song:02d}-{copy}.mid"][0] for song in range(20)} == {expected}
+    assert len({side for side, _ in found.values()}) == 2
+
+
+def test_notes_decide_the_digest_and_nothing_else() -> None:
+    table = read_midi(midi_bytes(8, programs=(0, 33)))
+    same = notes_digest(table)
+    later = dataclasses.replace(table, onsets=table.onsets + np.int32(7), velocities=table.velocities - np.uint8(1))
+    assert notes_digest(later) == same
+    together = dataclasses.replace(table, onsets=table.onsets * np.int32(0))
+    backwards = {name: getattr(together, name)[::-1] for name in ("durations", "notes")}
+    assert notes_digest(dataclasses.replace(together, **backwards)) == notes_digest(together)
+    changes = {name: getattr(table, name).copy() for name in ("onsets", "durations", "notes")}
+    for name, column in changes.items():
+        column[5] += 1
+        assert notes_digest(dataclasses.replace(table, **{name: column})) != same
+
+
+def test_a_folder_split_by_an_older_rule_is_not_taken_for_the_new(folder: Path, tmp_path: Path) -> None:
+    manifest = build_midi(folder, tmp_path / "out")
+    options = {name: value for name, value in manifest.inputs["options"].items() if name != "split version"}
+    older = dataclasses.replace(manifest, inputs=manifest.inputs | {"options": options})
+    write_manifest(tmp_path / "out", older)
+    with pytest.raises(UserError, match=r"made differently \(split version\)"):
+        build_midi(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("count", [19, 20])
+def test_pages_of_a_book_stay_together_where_there_are_books_enough(tmp_path: Path, count: int) -> None:
+    books = tmp_path / "books"
+    books.mkdir()
+    for book in range(count):
+        pages = [f"Page {page} of book {book}, in which nothing happens at all." for page in range(6)]
+        (books / f"{book:02d}.txt").write_text("\n\n".join(pages))
+    train_sentencepiece([f"Page of book, in which nothing happens {i}" for i in range(50)], tmp_path / "t.model", 300)
+    listing = text_files([books], source="", exclude=(), document_bytes=64)
+    plan = text_plan(str(tmp_path / "t.model"), 0.4)
+    build(listing, plan, tmp_path / "out", workers=1, overwrite=False)
+    sides = collections.defaultdict(list)
+    for split in ("train", "validation"):
+        reader = open_split(tmp_path / "out", split)  # type: ignore[arg-type]
+        for i in range(len(reader)):
+            sides[unpack_text(reader[i]).name.split(":")[0]].append(split)
+    assert {len(side) for side in sides.values()} == {6}
+    whole = [len(set(side)) == 1 for side in sides.values()]
+    assert len(whole) == count
+    # 19 times six pages drawn one by one are all but never all on one side.
+    assert all(whole) if count == 20 else sum(whole) < 6
 
 
 def test_split_share() -> None:

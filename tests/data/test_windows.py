@@ -21,6 +21,7 @@ from midillm_jax.data.shards import (
     write_manifest,
 )
 from midillm_jax.data.windows import (
+    LEAST_TRIPLES,
     MusicExamples,
     MusicStretch,
     TextExamples,
@@ -28,12 +29,11 @@ from midillm_jax.data.windows import (
     record_id,
     split_record_id,
 )
-from midillm_jax.errors import UserError
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.vocab import ANTICIPATE, AUTOREGRESS, CONTROL_OFFSET, NOTE_OFFSET, REST, SEPARATOR
-from midillm_jax.text.prompt import PROMPT_PREFIX, Segment
+from midillm_jax.text.prompt import PROMPT_PREFIX, Segment, lead, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, train_sentencepiece
 
 TEXT_VOCAB = 400
@@ -353,10 +353,48 @@ def test_held_out_music_is_shown_as_it_is(tmp_path: Path, tokenizer: Tokenizer) 
     assert bare.prompt == [tokenizer.bos_id]
 
 
-def test_a_caption_longer_than_the_row_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    drawer = Drawer(tmp_path, music(np.arange(3), captions=("piano " * 600,)), tokenizer)
-    with pytest.raises(UserError, match=r"train record 0 \(3 notes\.mid\) takes \d+ tokens of a row of 512"):
-        drawer.draw()
+def test_a_caption_that_leaves_no_room_gives_way(
+    tmp_path: Path, tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To the longest of the piece's captions that fits, or to none; the first such record is named, once."""
+    long, short, longer = "piano " * 600, "Piano.", "A song with piano, bass and drums."
+    onsets = np.arange(0, 600, 30)
+    examples = Drawer(tmp_path / "three", music(onsets, captions=(long, short, longer)), tokenizer).examples()
+    shown = Counter(tokenizer.decode(examples(0, np.random.default_rng(seed)).prompt).strip() for seed in range(100))
+    assert set(shown) == {f"{PROMPT_PREFIX}{short}", f"{PROMPT_PREFIX}{longer}"}
+    assert shown[f"{PROMPT_PREFIX}{longer}"] > 50  # 67 expected: its own share and that of the long one
+    assert examples.long_captions == {0}
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert f"{tmp_path / 'three'}: a caption of train record 0 (20 notes.mid) takes " in line
+    assert "of a row of 512" in line
+    alone = Drawer(tmp_path / "one", music(onsets, captions=(long,)), tokenizer).examples()
+    stretch = alone(0, np.random.default_rng(0))
+    assert stretch.prompt == [tokenizer.bos_id]
+    assert len(decode_notes(music_ids(stretch.segment()))) == 20
+
+
+def test_the_least_room_behind_a_caption(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    caption = "A song with piano."
+    drawer = Drawer(tmp_path, music(np.arange(0, 600, 30), captions=(caption,)), tokenizer)
+    prompt = prompt_ids(tokenizer, caption)
+    least = len(prompt) + 1 + lead(len(prompt) + 1) + 3 * LEAST_TRIPLES
+    for row_length, shown, long in ((least, prompt, set()), (least - 1, [tokenizer.bos_id], {0})):
+        examples = drawer.examples(row_length=row_length)
+        assert examples(0, np.random.default_rng(0)).prompt == shown
+        assert examples.long_captions == long
+
+
+@pytest.mark.parametrize("seconds", [0.5, 20.0])
+def test_spans_last_as_long_as_asked(tmp_path: Path, tokenizer: Tokenizer, seconds: float) -> None:
+    piece = music(np.arange(0, 6_000, 10))
+    shares = AnticipationConfig(spans=1.0, span_rate=1.0, span_seconds=seconds)
+    lengths = Counter()
+    for stretch in Drawer(tmp_path, piece, tokenizer).draw(20, row_length=4_096, anticipation=shares):
+        runs = [len(list(run)) for control, run in itertools.groupby(is_control(stretch)) if control]
+        lengths.update(runs[:-1])  # the piece may end within the last
+    # Ten notes a second; spans that follow one another at once run together.
+    assert min(lengths) == lengths.most_common(1)[0][0] == 10 * seconds
+    assert all(length % (10 * seconds) == 0 for length in lengths)
 
 
 def test_text_is_cut_anywhere_and_ends_once(tmp_path: Path, tokenizer: Tokenizer) -> None:

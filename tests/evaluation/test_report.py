@@ -117,6 +117,8 @@ def test_the_page_needs_no_network(tmp_path: Path) -> None:
 
 def test_verdicts_are_in_words(tmp_path: Path) -> None:
     words = Page(page_of(tmp_path / "a")).words
+    assert "Foresees held-out music" in words
+    assert "twice as likely, on geometric average per note" in words
     assert "better by 0." in words, "bits a note, clearly"
     assert "not better (" in words, "drums, on two prompts"
     assert "[-0" not in words

@@ -96,8 +96,43 @@ def test_few_notes_do_not_ask_for_the_whole_context(model: MusicModel) -> None:
 def test_a_prompt_beyond_the_context_is_refused_with_numbers(model: MusicModel) -> None:
     words = "drum horn lute " * 400
     tokens = len(prompt_ids(model.tokenizer, words)) + 1
-    with pytest.raises(UserError, match=f"takes {tokens} tokens, but the model's context holds 1024"):
+    with pytest.raises(UserError, match=f"takes {tokens} tokens, but a sequence of this model holds 1024"):
         compose(model, MusicRequest(words))
+
+
+def trained_with(folder: Path, row_length: int | None) -> None:
+    """Has midillm.json say that the model was trained on rows of this length."""
+    path = folder / "midillm.json"
+    run = None if row_length is None else {"data": {"row_length": row_length}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"trained_with": run}))
+
+
+@pytest.mark.parametrize(("row_length", "longest"), [(500, 500), (4096, 1024), (None, 1024)])
+def test_no_sequence_is_longer_than_those_trained_on(
+    folder: Path, tmp_path: Path, row_length: int | None, longest: int
+) -> None:
+    other = altered(folder, tmp_path)
+    trained_with(other, row_length)
+    model = load_model(other)
+    (given,) = token_requests(model, MusicRequest("a warm drum plays"))
+    assert given.length <= longest < given.length + 3
+    with pytest.raises(UserError, match=f"a sequence of this model holds {longest}"):
+        token_requests(model, MusicRequest("drum " * longest))
+
+
+def test_without_midillm_json_the_context_is_the_bound(folder: Path, tmp_path: Path) -> None:
+    other = altered(folder, tmp_path)
+    trained_with(other, 500)
+    (other / "midillm.json").unlink()
+    (given,) = token_requests(load_model(other), MusicRequest(None))
+    assert given.length <= CONFIG.context_length < given.length + 3
+
+
+def test_another_models_tokenizer_is_refused_with_numbers(folder: Path, tmp_path: Path) -> None:
+    other = altered(folder, tmp_path)
+    train_sentencepiece(["a warm drum plays", "a cold horn plays"], other / "tokenizer.model", 280)
+    with pytest.raises(UserError, match=r"tokenizer\.model: this tokenizer has 280 ids, .* 300 text rows"):
+        load_model(other)
 
 
 def test_progress_and_times(model: MusicModel) -> None:

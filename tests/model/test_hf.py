@@ -13,13 +13,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+import tokenizers
 
 from midillm_jax.config import ModelConfig
 from midillm_jax.errors import UserError
-from midillm_jax.model import hf, hf_names
+from midillm_jax.model import hf, hf_config, hf_names
 from midillm_jax.model.llama import INFERENCE, Definition, Params, head_table
 from midillm_jax.music import vocab
-from midillm_jax.text.tokenizer import Tokenizer, train_sentencepiece
+from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
 
 TEXT_ROWS = 300
 
@@ -393,9 +394,100 @@ def test_nothing_half_written_is_left(config: ModelConfig, tokenizer: Tokenizer,
 
 def test_a_folder_of_something_else_is_left_alone(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "letters.txt").write_text("dear")
-    with pytest.raises(UserError, match="not a model folder"):
+    with pytest.raises(UserError, match=r"not an export of midillm_jax, which would have a midillm\.json"):
         hf.write_hf(tmp_path, config, weights(config), tokenizer)
     assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
+    with pytest.raises(UserError, match="not an export"):
+        hf.write_hf(tmp_path / "letters.txt", config, weights(config), tokenizer)
+    assert (tmp_path / "letters.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("kind", ["a run", "a run with an export in it", "a downloaded model"])
+def test_only_an_export_is_replaced(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    if kind != "a downloaded model":
+        (out / "checkpoints" / "7").mkdir(parents=True)
+    if kind == "a run with an export in it":
+        (out / "midillm.json").write_text("{}")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="holds checkpoints" if "run" in kind else "not an export"):
+        hf.write_hf(out, config, weights(config), tokenizer)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_names_beside_the_export_are_the_users(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    mine = [tmp_path / f"out.{ending}" / "letters.txt" for ending in ("old", "partial")]
+    for path in mine:
+        path.parent.mkdir()
+        path.write_text("dear")
+    for _ in range(2):
+        hf.write_hf(tmp_path / "out", config, weights(config), tokenizer)
+    assert [path.read_text() for path in mine] == ["dear", "dear"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.old", "out.partial"]
+
+
+def test_the_tokenizer_is_found_whatever_it_was_called(config: ModelConfig, tmp_path: Path) -> None:
+    words = {word: number for number, word in enumerate(["<s>", "</s>", *map(str, range(18))])}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="0"))
+    backend.add_special_tokens(["<s>", "</s>"])
+    home = tmp_path / "home"
+    home.mkdir()
+    backend.save(str(home / "my_tok.json"))
+    (home / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
+    train_sentencepiece(["a warm drum plays", "a cold horn plays"], home / "letters.model", 280).files[0].rename(
+        home / "letters.spm"
+    )
+    for name, written in (
+        ("my_tok.json", {"tokenizer.json", "tokenizer_config.json"}),
+        ("letters.spm", {"tokenizer.model"}),
+    ):
+        mine = load_tokenizer(home / name)
+        shape = dataclasses.replace(config, text_vocab_size=mine.vocab_size)
+        out = hf.write_hf(tmp_path / name / "out", shape, weights(shape), mine)
+        assert {path.name for path in out.glob("tokenizer*")} == written
+        assert load_tokenizer(out).fingerprint == mine.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("stored", "computed"), [("float32", "float32"), ("bfloat16", "bfloat16"), ("float16", "float32")]
+)
+def test_a_music_model_computes_in_the_type_it_is_stored_in(
+    config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path, stored: hf.Dtype, computed: str
+) -> None:
+    params = weights(config)
+    definition, read = hf.load_music_model(hf.write_hf(tmp_path / "out", config, params, tokenizer, dtype=stored))
+    assert (definition.config, definition.run.compute_dtype) == (config, computed)
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(read)} == {computed}
+    rounded = jax.tree.map(lambda leaf: leaf.astype(hf.DTYPES[stored][1]).astype(computed), params)
+    assert same(config, rounded, read)
+
+
+def test_a_text_model_is_no_music_model(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    config = dataclasses.replace(config, music_vocab_size=0)
+    out = hf.write_hf(tmp_path / "out", config, weights(config), tokenizer)
+    with pytest.raises(UserError, match="text model without music rows"):
+        hf.load_music_model(out)
+    with pytest.raises(UserError, match="no such folder"):
+        hf.load_music_model(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("run", "length"),
+    [({"data": {"row_length": 64}}, 64), ({"data": {"row_length": 4096}}, 256), (None, 256)],
+)
+def test_row_length_is_that_of_training_within_the_context(folder: Path, run: object, length: int) -> None:
+    edit_json(folder / "midillm.json", lambda fields: fields.update(trained_with=run))
+    assert hf_config.row_length(folder) == length
+
+
+def test_row_length_without_a_word_of_the_training(folder: Path) -> None:
+    edit_json(folder / "midillm.json", lambda fields: fields.update(trained_with={"data": {}}))
+    with pytest.raises(UserError, match="field 'row_length' is missing"):
+        hf_config.row_length(folder)
+    (folder / "midillm.json").unlink()
+    assert hf_config.row_length(folder) == 256
 
 
 def test_memory_stays_within_the_model_and_its_largest_tensor(tmp_path: Path, config: ModelConfig) -> None:

@@ -121,6 +121,14 @@ def test_spans_last_five_seconds_and_wait_from_the_next_note():
     assert rng.means == [20.0] * 3
 
 
+def test_spans_of_another_length():
+    events = flat([[onset, 10_001, 11_000] for onset in (0, 50, 149, 150, 700)])
+    _, controls = anticipation.split_spans(events, Waits(0.5, 0.0, 9.0), span_ticks=100)
+    assert (controls[0::3] - CONTROL_OFFSET).tolist() == [50, 149, 150]
+    _, controls = anticipation.split_spans(events, Waits(0.5, 9.0), span_ticks=99)
+    assert (controls[0::3] - CONTROL_OFFSET).tolist() == [50]
+
+
 def test_a_span_may_begin_at_once():
     events = flat([[onset, 10_001, 11_000] for onset in (7, 507, 600)])
     _, controls = anticipation.split_spans(events, Waits(0.0, 0.5))

@@ -187,6 +187,21 @@ def test_fingerprint_follows_the_vocabulary_not_the_spelling(tmp_path: Path) -> 
     assert load_tokenizer(folder).fingerprint != before
 
 
+def test_keys_that_a_tokenizer_file_leaves_out_are_null(tmp_path: Path) -> None:
+    """As the library reads them: a file without them is one that says null, or lists nothing."""
+    made = tokenizers.Tokenizer(models.BPE({"<s>": 0, "</s>": 1, "a": 2, "b": 3, "ab": 4}, [("a", "b")]))
+    folder = save(made, tmp_path / "hf", bos_token="<s>", eos_token="</s>")
+    fields = json.loads((folder / "tokenizer.json").read_text())
+    assert [fields[key] for key in ("added_tokens", "normalizer", "pre_tokenizer")] == [[], None, None]
+    before = load_tokenizer(folder).fingerprint
+    (folder / "tokenizer.json").write_text(json.dumps({"model": fields["model"]}))
+    bare = load_tokenizer(folder)
+    assert bare.fingerprint == before
+    assert bare.encode("abba") == [4, 3, 2]
+    (folder / "tokenizer.json").write_text(json.dumps({"model": fields["model"], "normalizer": {"type": "Lowercase"}}))
+    assert load_tokenizer(folder).fingerprint != before
+
+
 def test_what_a_path_may_be(tmp_path: Path, sentencepiece_model: Path) -> None:
     with pytest.raises(UserError, match=r"meta-llama/Llama-3.2-1B: no such file or folder; expected .* not fetched"):
         load_tokenizer("meta-llama/Llama-3.2-1B")

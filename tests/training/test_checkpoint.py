@@ -52,7 +52,6 @@ def test_everything_saved_comes_back(saved: tuple[Config, State]) -> None:
     found, streams, step = restored
     assert step == 5
     assert streams == STREAMS
-    assert int(found["step"]) == 5
     assert_equal(found["params"], state["params"])
     assert jax.tree.structure(found["optimizer"]) == jax.tree.structure(state["optimizer"])
     assert_equal(found["optimizer"], state["optimizer"])
@@ -67,7 +66,7 @@ def test_weights_are_read_by_run_or_step(saved: tuple[Config, State], form: str)
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("elsewhere", "no checkpoints there"), ("run/7", r"step 7 is not there; saved steps: \[5\]")]
+    ("name", "words"), [("elsewhere", "no checkpoints there"), ("run/7", r"step 7 is not there; saved steps: 5")]
 )
 def test_a_missing_checkpoint_says_what_is_there(saved: tuple[Config, State], name: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
@@ -88,7 +87,6 @@ def test_a_run_begins_with_the_weights_of_another(saved: tuple[Config, State], t
     second = dataclasses.replace(run, run_dir=str(tmp_path / "second"), init_from=run.folder, seed=1)
     begun = fresh_state(training_of(second))
     assert_equal(begun["params"], state["params"])
-    assert int(begun["step"]) == 0
 
 
 def test_a_text_model_is_grown_by_music_rows(run: Config, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from midillm_jax import config as configs
+from midillm_jax import prepare
 from midillm_jax.config import Config, Source
 from midillm_jax.errors import UserError
 from midillm_jax.training.checkpoint import load_params
@@ -71,6 +72,32 @@ def test_missing_shards_are_named_before_anything_is_written(run: Config) -> Non
     with pytest.raises(UserError, match="nowhere"):
         train(other)
     assert not Path(run.folder).exists()
+
+
+def test_data_without_a_held_out_part_is_refused_at_once(run: Config, corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "all"
+    options = ["--validation-share", "0", "--workers", "1"]
+    prepare.main(["pairs", "--input", str(corpus / "band"), "--out", str(folder), *options])
+    other = dataclasses.replace(run, data=dataclasses.replace(run.data, music=(Source(str(folder)),)))
+    with pytest.raises(UserError, match=r"all.*validation"):
+        train(other)
+    assert not Path(run.folder).exists()
+
+
+def test_fewer_steps_than_were_done_are_refused(run: Config) -> None:
+    train(run)
+    with pytest.raises(UserError, match="has 6 steps, --steps says 4"):
+        train(dataclasses.replace(run, steps=4))
+
+
+def test_an_evaluation_that_a_stop_left_out_is_made_up_for(run: Config) -> None:
+    folder = train(run)
+    whole = log_of(folder)
+    log = folder / "log.csv"
+    # As if the run had been stopped after its last step and before that step's evaluation.
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    train(run)
+    assert log_of(folder) == whole
 
 
 def start(run: Config, folder: Path) -> "subprocess.Popen[str]":

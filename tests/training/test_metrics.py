@@ -51,6 +51,8 @@ def test_a_resumed_log_has_no_step_twice(tmp_path: Path) -> None:
     log.write(6, "train", {"loss": 60.0})
     log.write(6, "validation", {"bits_per_note": 1.5})
     log.close()
+    assert log.has(4, "train")
+    assert not log.has(4, "validation")
     rows = read(tmp_path / "log.csv")
     assert [(row["step"], row["kind"], row["loss"]) for row in rows] == [
         ("2", "train", "2.0"),

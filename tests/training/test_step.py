@@ -99,7 +99,6 @@ def test_steps_learn_the_batch(tiny_model: ModelConfig) -> None:
     first = float(eval_step(training, state["params"], batch)["objective"])
     for _ in range(30):
         state, _ = step(state)
-    assert int(state["step"]) == 30
     assert float(eval_step(training, state["params"], batch)["objective"]) < 0.5 * first
 
 
