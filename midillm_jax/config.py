@@ -101,7 +101,7 @@ class AnticipationConfig:
     """
 
     spans: float = 0.0
-    """Share of windows in which 5-second spans become controls."""
+    """Share of windows in which stretches of time become controls."""
     random: float = 0.0
     """Share of windows in which single notes become controls, each at a rate drawn from .1 to .9."""
     instruments: float = 0.0
@@ -109,6 +109,7 @@ class AnticipationConfig:
     span_rate: float = 0.05
     """Spans begun a second."""
     span_seconds: float = 5.0
+    """Length of a span, 0.01 or more."""
 
 
 @dataclasses.dataclass(frozen=True)

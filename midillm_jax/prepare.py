@@ -36,7 +36,7 @@ def midi(
         input: Folder searched recursively for .mid, .midi and .kar files.
         out: Folder to make.
         filters: Pieces to leave out.
-        validation_share: Share of pieces held out, by a hash of each piece.
+        validation_share: Share of pieces held out, by a hash of each piece's notes, or of its group if it has one.
         exclude: Patterns on file or folder names to leave out.
         source: Name of the data set; the input folder's name if empty.
         workers: Processes; 0 for one a core.
@@ -67,7 +67,7 @@ def pairs(
         out: Folder to make.
         midi: Folder that locations are relative to; the input's own if not given.
         filters: Pieces to leave out.
-        validation_share: Share of pieces held out, by a hash of each piece.
+        validation_share: Share of pieces held out, by a hash of each piece's notes, or of its group if it has one.
         exclude: Patterns on file or folder names to leave out.
         source: Name of the data set; the folder's name if empty.
         workers: Processes; 0 for one a core.
@@ -98,7 +98,7 @@ def text(
         tokenizer: A sentencepiece .model, a Hugging Face tokenizer.json, or a folder that holds one.
         out: Folder to make.
         document_bytes: Files are cut between paragraphs into documents of at most this many bytes.
-        validation_share: Share of documents held out, by a hash of each document.
+        validation_share: Share of documents held out, by a hash of each file, or of each document where there are fewer than 20 files.
         exclude: Patterns on file or folder names to leave out.
         source: Name of the data set; the names of the inputs if empty.
         workers: Processes; 0 for one a core.
