@@ -38,7 +38,6 @@ EXTRAS = {
     "page": ["gradio"],
     "beam": ["apache-beam"],
     "dev": [
-        "hypothesis>=6.170",
         "llama-models>=0.3",  # carries Llama 3's vocabulary, for one slow test
         "mypy>=2.4",
         "packaging>=26",

@@ -4,7 +4,7 @@
 
 Reads ``corpus/pairs`` (``python -m midillm_jax.prepare pairs``, captions not shown), ``corpus/text`` (``prepare
 text``) and ``corpus/text8000.model`` (``prepare tokenizer --vocab-size 8000``). docs/results.md has the commands and
-what came of 1,143 real pieces. 2 CPU cores: about 20 minutes for 450 steps of 5,120 tokens.
+what came of 1,143 real pieces. 2 CPU cores: about 24 minutes for 450 steps of 5,120 tokens.
 
 Stage 1 reads the captioned shards, not a second copy made by ``prepare midi``, so that both stages hold out the
 same pieces.

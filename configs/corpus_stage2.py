@@ -3,7 +3,7 @@
     python -m midillm_jax.train --config corpus_stage2.py
 
 Begins with the weights of corpus_stage1.py and reads ``corpus/pairs`` with its captions. docs/results.md has the
-commands and what came of 1,143 real pieces. 2 CPU cores: about 20 minutes for 450 steps of 4,096 tokens.
+commands and what came of 1,143 real pieces. 2 CPU cores: about 20 minutes for 700 steps of 4,096 tokens.
 """
 
 from midillm_jax.config import (
@@ -23,7 +23,7 @@ def get_config() -> Config:
     return Config(
         name="corpus_stage2",
         init_from="runs/corpus_stage1",
-        steps=450,
+        steps=700,
         model=ModelConfig(
             text_vocab_size=8000,
             d_model=192,

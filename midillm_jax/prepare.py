@@ -98,7 +98,7 @@ def text(
         tokenizer: A sentencepiece .model, a Hugging Face tokenizer.json, or a folder that holds one.
         out: Folder to make.
         document_bytes: Files are cut between paragraphs into documents of at most this many bytes.
-        validation_share: Share of documents held out, by a hash of each file, or of each document where there are fewer than 20 files.
+        validation_share: Share of documents held out, by a hash of each file (each document below 20 files).
         exclude: Patterns on file or folder names to leave out.
         source: Name of the data set; the names of the inputs if empty.
         workers: Processes; 0 for one a core.
