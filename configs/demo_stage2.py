@@ -57,5 +57,5 @@ def get_config() -> Config:
         eval=EvalConfig(every_steps=100, batches=2),
         compute_dtype="float32",
         remat="none",
-        log_every_steps=5,
+        log_every_steps=20,
     )
