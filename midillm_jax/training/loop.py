@@ -63,8 +63,8 @@ def train(config: Config) -> Path:
             _write(folder / "config.json", configs.to_json(config))
         log = metrics.RunLog(folder, config.name, config.steps, start, active=first)
         stack.callback(log.close)
-        log.say(_headline(config, training, start))
         stop = stack.enter_context(_stop_signals())
+        log.say(_headline(config, training, start))
         _run(config, training, state, start, batches, checkpoints, log, stop)
     return folder
 
@@ -130,7 +130,7 @@ def _run(
             with window.aside():
                 checkpoints.save(step, state, batches.get_state())
             saved_at, saved_step = time.monotonic(), step
-        if stopped and not last:
+        if stopped:
             checkpoints.wait()
             log.say(f"stopped after step {saved_step}, saved in {checkpoints.folder / str(saved_step)}")
             if stopped == signal.SIGTERM:

@@ -1,10 +1,13 @@
+import contextlib
 import csv
 import dataclasses
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -98,6 +101,31 @@ def test_an_evaluation_that_a_stop_left_out_is_made_up_for(run: Config) -> None:
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
     train(run)
     assert log_of(folder) == whole
+
+
+def test_a_stop_at_the_last_step_is_still_a_stop(run: Config) -> None:
+    whole = dataclasses.replace(run, run_dir=f"{run.folder}-whole", steps=1, log_every_steps=1)
+    train(whole)
+    short = dataclasses.replace(whole, run_dir=run.run_dir)
+    with pytest.raises(KeyboardInterrupt), interrupted_at("fresh weights"):
+        train(short)
+    assert [row["kind"] for row in log_of(Path(short.folder))] == ["train"]
+    train(short)
+    assert log_of(Path(short.folder)) == log_of(Path(whole.folder))
+
+
+@contextlib.contextmanager
+def interrupted_at(words: str) -> Iterator[None]:
+    """Sends this process SIGINT when it prints ``words``."""
+
+    class Watcher(io.StringIO):
+        def write(self, text: str) -> int:
+            if words in text:
+                signal.raise_signal(signal.SIGINT)
+            return super().write(text)
+
+    with contextlib.redirect_stdout(Watcher()):
+        yield
 
 
 def start(run: Config, folder: Path) -> "subprocess.Popen[str]":
