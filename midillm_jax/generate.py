@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import importlib.util
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
+from midillm_jax.files import write_whole
 from midillm_jax.inference import compose, request
 from midillm_jax.music import render
 from midillm_jax.music.instruments import PROGRAM_NAMES
@@ -87,7 +87,7 @@ def _write_music(chosen: Arguments, wanted: request.MusicRequest) -> None:
     unheard: set[str] = set()
     for index, piece in enumerate(composed.pieces):
         path = chosen.out / f"{name}-{index + 1}.mid"
-        _write(path, piece.midi)
+        write_whole(path, piece.midi)
         render.piano_roll(piece.table, path.with_suffix(".png"), chosen.prompt)
         unheard.update(_play(path))
         speed = len(piece.amt_ids) / max(composed.seconds["decode"], 1e-9)
@@ -120,12 +120,6 @@ def _file_name(prompt: str | None, seed: int) -> str:
     words = re.findall(r"[a-z0-9]+", (prompt or "music").lower())
     name = "-".join(words)[:_NAME_LETTERS].strip("-") or "music"
     return f"{name}-seed{seed}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def _play(path: Path) -> list[str]:

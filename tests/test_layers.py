@@ -14,7 +14,19 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "midillm_jax"
 
-ROOMS = ("errors", "music", "config", "text", "model", "data", "inference", "training", "evaluation", "serving")
+ROOMS = (
+    "errors",
+    "files",
+    "music",
+    "config",
+    "text",
+    "model",
+    "data",
+    "inference",
+    "training",
+    "evaluation",
+    "serving",
+)
 """From the ground up. A module may import its own room and lower ones."""
 FORBIDDEN = {
     ("config", "music"): "both stand on the ground",

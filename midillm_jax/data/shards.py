@@ -29,6 +29,7 @@ from midillm_jax.data.records import (
     unpack_text,
 )
 from midillm_jax.errors import UserError
+from midillm_jax.files import write_whole
 
 __all__ = [
     "KINDS",
@@ -112,9 +113,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes manifest.json, beside and renamed; the last act of making a folder."""
-    partial = folder / f"{MANIFEST_NAME}.partial"
-    partial.write_text(json.dumps(dataclasses.asdict(manifest), indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, folder / MANIFEST_NAME)
+    write_whole(folder / MANIFEST_NAME, json.dumps(dataclasses.asdict(manifest), indent=1) + "\n")
 
 
 def read_manifest(folder: Path | str) -> Manifest:

@@ -9,7 +9,6 @@ A piece is made again only when its model, prompt, seed or sampling changes.
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.inputs import Prompt, fingerprint
+from midillm_jax.files import write_whole
 from midillm_jax.inference.compose import MusicModel, token_requests
 from midillm_jax.inference.request import MusicRequest, Progress, TokenRequest
 from midillm_jax.music import grammar
@@ -133,8 +133,8 @@ def _store(folder: Path, index: int, key: str, request: MusicRequest, ids: np.nd
         "request": dataclasses.asdict(request),
         "amt_ids": ids.tolist(),
     }
-    write_file(folder / f"{index:03d}.mid", write_midi(decode_notes(ids)))
-    write_file(folder / f"{index:03d}.json", (json.dumps(document) + "\n").encode())
+    write_whole(folder / f"{index:03d}.mid", write_midi(decode_notes(ids)))
+    write_whole(folder / f"{index:03d}.json", json.dumps(document) + "\n")
 
 
 def _stored(folder: Path, index: int, key: str) -> np.ndarray | None:
@@ -155,10 +155,3 @@ def _remove_others(folder: Path, count: int) -> None:
         found = _OURS.fullmatch(path.name)
         if found and int(found[1]) >= count:
             path.unlink()
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file beside its name and renames it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -14,7 +14,6 @@ from midillm_jax.data.shards import Manifest, Piece, SplitReader, open_split, un
 from midillm_jax.data.windows import LEAST_TRIPLES
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.likelihood import Unigram, cut, room
-from midillm_jax.model import hf_config
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer
 
@@ -67,11 +66,6 @@ def model_fingerprint(folder: Path) -> str:
         with path.open("rb") as file:
             digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-def row_length(folder: Path) -> int:
-    """Tokens of the rows that a model was trained on; its whole context where the folder does not say."""
-    return hf_config.row_length(folder)
 
 
 def data_fingerprint(manifest: Manifest) -> str:

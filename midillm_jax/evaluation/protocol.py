@@ -22,7 +22,7 @@ import numpy as np
 from midillm_jax.data.shards import Piece
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation import curves, generation, inputs, report
-from midillm_jax.evaluation.generation import Generated, Sampling, write_file
+from midillm_jax.evaluation.generation import Generated, Sampling
 from midillm_jax.evaluation.inputs import HeldOut, Prompt
 from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, room, sounding, summarize
 from midillm_jax.evaluation.symbolic import (
@@ -33,8 +33,10 @@ from midillm_jax.evaluation.symbolic import (
     has_drums,
     instruments_as_asked,
 )
+from midillm_jax.files import write_whole
 from midillm_jax.inference import compose
 from midillm_jax.inference.request import MusicRequest
+from midillm_jax.model import hf_config
 from midillm_jax.music import render
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
@@ -108,7 +110,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     _make_folder(settings.out)
 
     tokenizer = load_tokenizer(settings.model)
-    length = inputs.row_length(settings.model)
+    length = hf_config.row_length(settings.model)
     held_out = inputs.read_held_out(
         train,
         validation,
@@ -141,7 +143,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         pieces=pieces,
         notes=notes,
     )
-    write_file(settings.out / PAGE, report.render(page, settings.out).encode())
+    write_whole(settings.out / PAGE, report.render(page, settings.out))
     results = {
         "key": key,
         "inputs": decisive,
@@ -158,7 +160,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "notes": notes,
         "pieces": [_piece_json(piece) for piece in pieces],
     }
-    write_file(settings.out / RESULTS, (json.dumps(results, indent=1) + "\n").encode())
+    write_whole(settings.out / RESULTS, json.dumps(results, indent=1) + "\n")
     return Outcome(settings.out / PAGE, (likelihood.line(), drums.line()), done_before=False)
 
 
@@ -199,7 +201,7 @@ def _likelihood(
         return summarize([PieceNats(**fields) for fields in stored["pieces"]], settings.seed)
     scored = _score_pieces(settings.model, held_out, tokenizer, length, tell)
     document = {"key": key, "pieces": [dataclasses.asdict(piece) for piece in scored]}
-    write_file(path, (json.dumps(document, indent=1) + "\n").encode())
+    write_whole(path, json.dumps(document, indent=1) + "\n")
     return summarize(scored, settings.seed)
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import math
-import os
 import signal
 import sys
 import time
@@ -20,6 +19,7 @@ from midillm_jax import config as configs
 from midillm_jax.config import Config
 from midillm_jax.data.batches import Batches
 from midillm_jax.errors import UserError
+from midillm_jax.files import write_whole
 from midillm_jax.model import sharding
 from midillm_jax.model.llama import parameter_count
 from midillm_jax.training import metrics, optimizer
@@ -60,7 +60,8 @@ def train(config: Config) -> Path:
                 f"{checkpoints.folder}: has {start} steps, --steps says {config.steps}; ask for more steps."
             )
         if first:
-            _write(folder / "config.json", configs.to_json(config))
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / "config.json", configs.to_json(config))
         log = metrics.RunLog(folder, config.name, config.steps, start, active=first)
         stack.callback(log.close)
         stop = stack.enter_context(_stop_signals())
@@ -251,10 +252,3 @@ def _headline(config: Config, training: Training, start: int) -> str:
         f"{config.name}: {parameter_count(config.model):,} parameters, {begin}; {where} ({mesh}); "
         f"{config.data.text_rows} text + {config.data.music_rows} music rows of {config.data.row_length} tokens a step"
     )
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
