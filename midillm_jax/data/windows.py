@@ -26,7 +26,7 @@ from midillm_jax.music.vocab import (
     REST,
     TICKS_PER_SECOND,
 )
-from midillm_jax.text.prompt import Segment, lead, music_segment, prompt_ids, text_segment
+from midillm_jax.text.prompt import Segment, lead, music_room, music_segment, prompt_ids, text_segment
 from midillm_jax.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ class MusicExamples:
     def __call__(self, record: int, rng: np.random.Generator) -> MusicStretch:
         piece = unpack_piece(self._reader[record])
         prompt = self._prompt(record, piece, rng)
-        room = self._room(prompt)
+        room = music_room(prompt, self._data.row_length)
         start, stop, base = _window(piece.notes.onsets, room, self._data.window_start == "random", rng)
         notes = encode_notes(piece.notes)[3 * start : 3 * stop]
         events, controls = notes, notes[:0]
@@ -225,7 +225,7 @@ class MusicExamples:
 
     def _prompt(self, record: int, piece: Piece, rng: np.random.Generator) -> list[int]:
         prompt = prompt_ids(self._tokenizer, self._caption(piece.captions, rng))
-        if self._room(prompt) >= LEAST_TRIPLES:
+        if music_room(prompt, self._data.row_length) >= LEAST_TRIPLES:
             return prompt
         if not self.long_captions:
             _log.warning(
@@ -236,13 +236,8 @@ class MusicExamples:
             )
         self.long_captions.add(record)
         prompts = (prompt_ids(self._tokenizer, caption) for caption in piece.captions)
-        fitting = [ids for ids in prompts if self._room(ids) >= LEAST_TRIPLES]
+        fitting = [ids for ids in prompts if music_room(ids, self._data.row_length) >= LEAST_TRIPLES]
         return max(fitting, key=len, default=prompt_ids(self._tokenizer, None))
-
-    def _room(self, prompt: list[int]) -> int:
-        """Triples that fit into a row behind a prompt and the flag."""
-        given = len(prompt) + 1
-        return (self._data.row_length - given - lead(given)) // 3
 
     def _caption(self, captions: tuple[str, ...], rng: np.random.Generator) -> str | None:
         dropout = self._data.caption_dropout if self._augment or self._data.caption_dropout == 1 else 0.0

@@ -13,8 +13,8 @@ from midillm_jax.data.jobs import notes_digest
 from midillm_jax.data.shards import Manifest, Piece, SplitReader, open_split, unpack_piece
 from midillm_jax.data.windows import LEAST_TRIPLES
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation.likelihood import Unigram, cut, room
-from midillm_jax.text.prompt import prompt_ids
+from midillm_jax.evaluation.likelihood import Unigram, cut
+from midillm_jax.text.prompt import music_room, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer
 
 _MODEL_FILES = (".json", ".model", ".safetensors")
@@ -175,4 +175,4 @@ def fingerprint(fields: Any) -> str:
 
 
 def _room(tokenizer: Tokenizer, piece: Piece, length: int) -> int:
-    return room(prompt_ids(tokenizer, piece.captions[0] if piece.captions else None), length)
+    return music_room(prompt_ids(tokenizer, piece.captions[0] if piece.captions else None), length)

@@ -32,7 +32,7 @@ from midillm_jax.music.vocab import (
     REST,
     SEPARATOR,
 )
-from midillm_jax.text.prompt import Segment, lead, music_segment
+from midillm_jax.text.prompt import Segment, music_segment
 
 SLOTS = ("onset", "duration", "note")
 SLOT_STARTS = (ONSET_OFFSET, DURATION_OFFSET, NOTE_OFFSET)
@@ -53,12 +53,6 @@ class Window:
         """Prompt, flag and music, with the slot of every token."""
         music = self.amt_ids[:-3] if self.closed else self.amt_ids
         return music_segment(prompt, music, text_vocab_size=text_vocab_size, closed=self.closed, anticipated=False)
-
-
-def room(prompt: Sequence[int], row_length: int) -> int:
-    """Triples that a row of ``row_length`` tokens holds behind a prompt and the flag."""
-    given = len(prompt) + 1
-    return (row_length - given - lead(given)) // 3
 
 
 def cut(notes: NoteTable, triples: int) -> list[Window]:

@@ -24,7 +24,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.evaluation import curves, generation, inputs, report
 from midillm_jax.evaluation.generation import Generated, Sampling
 from midillm_jax.evaluation.inputs import HeldOut, Prompt
-from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, room, sounding, summarize
+from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, sounding, summarize
 from midillm_jax.evaluation.symbolic import (
     DrumsAsAsked,
     InstrumentsAsAsked,
@@ -38,7 +38,7 @@ from midillm_jax.inference import compose
 from midillm_jax.inference.request import MusicRequest
 from midillm_jax.model import hf_config
 from midillm_jax.music import render
-from midillm_jax.text.prompt import prompt_ids
+from midillm_jax.text.prompt import music_room, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
 FORMAT = 2
@@ -215,7 +215,7 @@ def _score_pieces(model: Path, held_out: HeldOut, tokenizer: Tokenizer, length: 
     windows = [
         (index, window)
         for index, (piece, prompt) in enumerate(zip(held_out.pieces, prompts, strict=True))
-        for window in cut(piece.notes, room(prompt, length))
+        for window in cut(piece.notes, music_room(prompt, length))
     ]
     segments = [window.segment(prompts[index], tokenizer.vocab_size) for index, window in windows]
     tell("scoring held-out pieces", 0, len(segments))

@@ -90,3 +90,9 @@ def lead(segment: Segment | int, start: int = 0) -> int:
             return 0
         segment = int(onsets[0])
     return -(start + segment) % 3
+
+
+def music_room(prompt: Sequence[int], row_length: int) -> int:
+    """Triples that a row of ``row_length`` tokens holds behind a prompt and the flag."""
+    given = len(prompt) + 1
+    return (row_length - given - lead(given)) // 3

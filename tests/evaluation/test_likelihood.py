@@ -9,10 +9,10 @@ import pytest
 from midillm_jax.config import DataConfig
 from midillm_jax.data.shards import Manifest, Piece, ShardWriter, open_split, pack_piece, write_manifest
 from midillm_jax.data.windows import MusicExamples
-from midillm_jax.evaluation.likelihood import PieceNats, Unigram, cut, room, slot_indices, sounding, summarize
+from midillm_jax.evaluation.likelihood import PieceNats, Unigram, cut, slot_indices, sounding, summarize
 from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.vocab import MAX_ONSET_TICKS, REST, SEPARATOR
-from midillm_jax.text.prompt import PROMPT_PREFIX, prompt_ids
+from midillm_jax.text.prompt import PROMPT_PREFIX, music_room, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, train_sentencepiece
 
 END = [SEPARATOR] * 3
@@ -86,7 +86,7 @@ def test_windows_are_those_of_training(tmp_path: Path, tokenizer: Tokenizer) -> 
     examples = MusicExamples(open_split(tmp_path, "train"), 0, data, tokenizer, text_vocab_size=300, augment=False)
     prompt = prompt_ids(tokenizer, "slow waltz")
     for record, each in enumerate(onsets):
-        window = cut(piece_of(each), room(prompt, 192))[0]
+        window = cut(piece_of(each), music_room(prompt, 192))[0]
         mine, theirs = window.segment(prompt, 300), examples(record, np.random.default_rng(0)).segment()
         assert mine.tokens.tolist() == theirs.tokens.tolist()
         assert mine.slot.tolist() == theirs.slot.tolist()
