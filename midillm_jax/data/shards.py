@@ -58,7 +58,7 @@ _WRITER_OPTIONS = "group_size:1,zstd:3"
 
 Kind = Literal["midi", "pairs", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-SplitName = Literal["train", "validation"]
+SplitName = Literal["train", "validation", "test"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ShardFile:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The train or the validation part of a prepared folder."""
+    """The train, validation or test part of a prepared folder."""
 
     records: int
     size: int
@@ -97,7 +97,7 @@ class Manifest:
 
     kind: Kind
     splits: dict[str, Split]
-    """By name: train, validation."""
+    """By name: train, validation, and test where the way of splitting makes one."""
     sources: dict[str, int]
     """Records of each source id, both splits together."""
     rejected: tuple[tuple[str, str], ...]
