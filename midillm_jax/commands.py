@@ -22,12 +22,15 @@ Parsed = TypeVar("Parsed")
 
 EXTRAS = {
     "absl": "train",
+    "apache_beam": "beam",
     "array_record": "train",
     "etils": "train",
+    "fsspec": "train",
     "grain": "train",
     "numba": "train",
     "optax": "train",
     "orbax": "train",
+    "pyarrow": "train",
     "orbax.checkpoint": "train",  # orbax is a folder of several packages' modules
     "soundfile": "audio",
     "tensorboardX": "train",

@@ -6,116 +6,174 @@ caption: writes captions of MIDI files; demo: writes a small made-up corpus.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from midillm_jax import commands
 from midillm_jax.data.band.compose import Profile
 from midillm_jax.data.jobs import Filters
+from midillm_jax.data.splits import By
+
+if TYPE_CHECKING:
+    from midillm_jax.data.build import Runner
+    from midillm_jax.data.splits import SplitRule
 
 Globs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="GLOB ...")]
-Paths = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR|FILE ...")]
+Inputs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIR|FILE|URL ...")]
+Location = Annotated[str, tyro.conf.arg(metavar="DIR|FILE|URL")]
+Options = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")]
 
 _NO_FILTERS = Filters()
+_LOCAL = "local"
 
 
 def midi(
-    input: Path,
+    input: Inputs,
     out: Path,
     filters: Filters = _NO_FILTERS,
+    split: By = "auto",
     validation_share: float = 0.05,
+    test_ids: Location = "",
     exclude: Globs = (),
     source: str = "",
+    column: str = "",
     workers: int = 0,
+    runner: str = _LOCAL,
+    beam_options: Options = (),
+    staging: Location = "",
     overwrite: bool = False,
 ) -> None:
     """MIDI files become shards.
 
     Args:
-        input: Folder searched recursively for .mid, .midi and .kar files.
+        input: Folders searched for .mid, .midi, .kar and .parquet files; archives (.tar, .tar.gz, .zip ...); parquet
+            files with a column of bytes. Local paths, gs://, hf:// and what else fsspec reads.
         out: Folder to make.
         filters: Pieces to leave out.
-        validation_share: Share of pieces held out, by a hash of each piece's notes, or of its group if it has one.
+        split: What is held out. auto: by the name where it is an MD5 as in Lakh (e validation, f test), else by hash;
+            lakh: by the first hex digit of the name; hash: a share, by a hash of each piece's notes.
+        validation_share: Share of pieces that hash holds out.
+        test_ids: File of names of pieces that are for testing, one a line or a JSON list.
         exclude: Patterns on file or folder names to leave out.
-        source: Name of the data set; the input folder's name if empty.
+        source: Name of the data set; each input's own name if empty.
+        column: Column of parquet files; the only one with bytes if empty.
         workers: Processes; 0 for one a core.
+        runner: local processes, or an Apache Beam runner: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner.
+        beam_options: Beam's own options, without dashes.
+        staging: Folder or bucket for unfinished work that all of Beam's workers reach; beside --out if empty.
         overwrite: Replace a prepared folder that was made differently.
     """
     from midillm_jax.data import build, sources
 
-    listing = sources.midi_folder(input, source=source, exclude=exclude)
-    plan = build.music_plan(listing, "midi", filters, validation_share)
-    build.build(listing, plan, out, workers=workers, overwrite=overwrite)
+    listing = sources.midi_files(input, source=source, exclude=exclude, column=column)
+    plan = build.music_plan(listing, "midi", filters, _rule(split, validation_share, test_ids))
+    build.build(listing, plan, out, runner=_runner(workers, runner, beam_options, staging), overwrite=overwrite)
 
 
 def pairs(
-    input: Path,
+    input: Location,
     out: Path,
-    midi: Path | None = None,
+    midi: Location = "",
     filters: Filters = _NO_FILTERS,
+    split: By = "auto",
     validation_share: float = 0.05,
+    test_ids: Location = "",
     exclude: Globs = (),
     source: str = "",
+    column: str = "",
     workers: int = 0,
+    runner: str = _LOCAL,
+    beam_options: Options = (),
+    staging: Location = "",
     overwrite: bool = False,
 ) -> None:
     """Captioned MIDI files become shards.
 
     Args:
-        input: captions.jsonl or a folder that holds it: one JSON object a line with location and caption.
+        input: captions.jsonl or a folder that holds it, or MidiCaps' train.json: one JSON object a line with location
+            and caption.
         out: Folder to make.
-        midi: Folder that locations are relative to; the input's own if not given.
+        midi: Folder, archive or parquet file that locations are relative to; the input's own folder if empty.
         filters: Pieces to leave out.
-        validation_share: Share of pieces held out, by a hash of each piece's notes, or of its group if it has one.
+        split: What is held out. auto: by the name where it is an MD5 as in Lakh (e validation, f test) and no group is
+            given, else by hash; lakh: by the first hex digit of the name; midicaps: test_set of the captions is for
+            testing, the rest as hash; hash: a share, by a hash of each piece's group or notes.
+        validation_share: Share of pieces that hash holds out.
+        test_ids: File of names of pieces that are for testing, one a line or a JSON list.
         exclude: Patterns on file or folder names to leave out.
-        source: Name of the data set; the folder's name if empty.
+        source: Name of the data set; the folder's or archive's name if empty.
+        column: Column of a parquet file; the only one with bytes if empty.
         workers: Processes; 0 for one a core.
+        runner: local processes, or an Apache Beam runner: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner.
+        beam_options: Beam's own options, without dashes.
+        staging: Folder or bucket for unfinished work that all of Beam's workers reach; beside --out if empty.
         overwrite: Replace a prepared folder that was made differently.
     """
     from midillm_jax.data import build, sources
 
-    listing = sources.captioned_folder(input, midi=midi, source=source, exclude=exclude)
-    plan = build.music_plan(listing, "pairs", filters, validation_share)
-    build.build(listing, plan, out, workers=workers, overwrite=overwrite)
+    listing = sources.captioned_files(input, midi=midi or None, source=source, exclude=exclude, column=column)
+    plan = build.music_plan(listing, "pairs", filters, _rule(split, validation_share, test_ids))
+    build.build(listing, plan, out, runner=_runner(workers, runner, beam_options, staging), overwrite=overwrite)
 
 
 def text(
-    input: Paths,
+    input: Inputs,
     tokenizer: str,
     out: Path,
     document_bytes: int = 16_384,
     validation_share: float = 0.05,
     exclude: Globs = (),
     source: str = "",
+    column: str = "",
     workers: int = 0,
+    runner: str = _LOCAL,
+    beam_options: Options = (),
+    staging: Location = "",
     overwrite: bool = False,
 ) -> None:
-    """Text files become shards of token ids.
+    """Text becomes shards of token ids.
 
     Args:
-        input: Text files, or folders searched recursively for them.
+        input: Text files, JSON lines, parquet files with a column of text, or folders searched recursively for them.
+            Local paths, gs://, hf:// and what else fsspec reads.
         tokenizer: A sentencepiece .model, a Hugging Face tokenizer.json, or a folder that holds one.
         out: Folder to make.
-        document_bytes: Files are cut between paragraphs into documents of at most this many bytes.
-        validation_share: Share of documents held out, by a hash of each file (each document below 20 files).
+        document_bytes: Texts are cut between paragraphs into documents of at most this many bytes.
+        validation_share: Share of documents held out, by a hash of each file or row (of each document below 20 files).
         exclude: Patterns on file or folder names to leave out.
         source: Name of the data set; the names of the inputs if empty.
+        column: Column of tables; "text", or the only column of text, if empty.
         workers: Processes; 0 for one a core.
+        runner: local processes, or an Apache Beam runner: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner.
+        beam_options: Beam's own options, without dashes.
+        staging: Folder or bucket for unfinished work that all of Beam's workers reach; beside --out if empty.
         overwrite: Replace a prepared folder that was made differently.
     """
     from midillm_jax.data import build, sources
 
-    listing = sources.text_files(input, source=source, exclude=exclude, document_bytes=document_bytes)
-    plan = build.text_plan(tokenizer, validation_share)
-    build.build(listing, plan, out, workers=workers, overwrite=overwrite)
+    listing = sources.text_files(input, source=source, exclude=exclude, document_bytes=document_bytes, column=column)
+    plan = build.text_plan(tokenizer, _rule("hash", validation_share, ""))
+    build.build(listing, plan, out, runner=_runner(workers, runner, beam_options, staging), overwrite=overwrite)
 
 
-def tokenizer(input: Paths, vocab_size: int, out: Path, exclude: Globs = ()) -> None:
+def _rule(by: By, validation_share: float, test_ids: str) -> "SplitRule":
+    from midillm_jax.data.splits import SplitRule, read_ids
+
+    return SplitRule(by, validation_share, read_ids(test_ids) if test_ids else frozenset())
+
+
+def _runner(workers: int, runner: str, beam_options: tuple[str, ...], staging: str) -> "Runner":
+    from midillm_jax.data.build import Runner
+
+    return Runner(workers, "" if runner == _LOCAL else runner, beam_options, staging)
+
+
+def tokenizer(input: Inputs, vocab_size: int, out: Path, exclude: Globs = ()) -> None:
     """Learns a sentencepiece vocabulary from text files.
 
     Args:
-        input: Text files, or folders searched recursively for them.
+        input: Text files, JSON lines, parquet files, or folders searched recursively for them.
         vocab_size: Pieces to learn, exactly.
         out: The .model file to write.
         exclude: Patterns on file or folder names to leave out.

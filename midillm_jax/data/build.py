@@ -1,7 +1,9 @@
-"""Records become shards: one pure function a record, run by local processes, written in the records' order.
+"""Records become shards: one pure function a record, run by local processes or by Apache Beam.
 
-The shards depend on the records and the options alone, never on how many processes made them. A folder is built as
-OUT.partial and renamed when its manifest is written, so OUT is whole or absent.
+A build has two halves. Blocks of records (data/blocks.py) are prepared by anybody in any order; one process takes them
+in order and writes the shards. So the shards depend on the records and the options alone, and a build that was
+stopped, however it was, goes on with the blocks that it has. All of it happens in OUT.partial, whose shards are renamed
+to OUT when their manifest is written: OUT is whole or absent.
 """
 
 import collections
@@ -9,25 +11,18 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import rich.console
-import rich.progress
-
-from midillm_jax.data.jobs import (
-    Filters,
-    Job,
-    MidiJob,
-    TextJob,
-    cached_tokenizer,
-    content_digest,
-    unreadable,
-)
+from midillm_jax.data.blocks import BlockJob, Finished, blocks_of, digest_again, place_of, read_block
+from midillm_jax.data.jobs import Filters, Job, MidiJob, TextJob, cached_tokenizer
+from midillm_jax.data.progress import Progress
 from midillm_jax.data.records import RECORD_VERSION
 from midillm_jax.data.shards import (
     MANIFEST_NAME,
@@ -39,18 +34,22 @@ from midillm_jax.data.shards import (
     read_manifest,
     write_manifest,
 )
-from midillm_jax.data.sources import Listing, Record
+from midillm_jax.data.sources import Listing, storage
+from midillm_jax.data.splits import SplitRule
 from midillm_jax.data.workers import run_ordered
 from midillm_jax.errors import UserError
+from midillm_jax.files import write_whole
+from midillm_jax.music.midi import has_numba
 
-_SPLIT_VERSION = 2
-"""Raised when records come to fall on other sides of the split, so that an older folder is not taken for the new."""
-_COMPILE_FROM = 500
-"""Files from which compiling the MIDI reader pays."""
-_LINE_SECONDS = 5.0
-"""Time between progress lines where there is no terminal."""
+_COMPILE_FROM_BYTES = 4 * 2**20
+"""Input from which compiling the MIDI reader pays; it takes a process half a second, the very first one five."""
 _SHOWN_REJECTS = 5
 """Left-out inputs printed at the end; the manifest lists all."""
+_JOURNAL = "journal.json"
+
+
+class _NothingUsable(UserError):
+    """All records were rejected: doing it again would change nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +58,7 @@ class Plan:
 
     kind: Kind
     job: Job
-    validation_share: float
-    """Share of groups (0 up to, but not, 1) held out."""
+    rule: SplitRule
     filters: dict[str, Any] = dataclasses.field(default_factory=dict)
     tokenizer: TokenizerId | None = None
 
@@ -69,28 +67,41 @@ class Plan:
         tokenizer = None if self.tokenizer is None else dataclasses.asdict(self.tokenizer)
         return {
             "kind": self.kind,
-            "validation share": self.validation_share,
-            "split version": _SPLIT_VERSION,
             "filters": self.filters,
             "tokenizer": tokenizer,
             "record version": RECORD_VERSION,
+            **self.rule.options(),
         }
 
 
-def music_plan(listing: Listing, kind: Kind, filters: Filters, validation_share: float) -> Plan:
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Who prepares the blocks; the shards are the same whoever does."""
+
+    workers: int = 0
+    """Local processes; 0 for one a core."""
+    beam: str = ""
+    """Apache Beam's runner, such as DirectRunner; empty for local processes."""
+    beam_options: tuple[str, ...] = ()
+    """Beam's own options, each name=value."""
+    staging: str = ""
+    """Where blocks are kept meanwhile, for a runner whose workers do not see OUT.partial."""
+
+
+def music_plan(listing: Listing, kind: Kind, filters: Filters, rule: SplitRule) -> Plan:
     """MIDI files become pieces."""
-    job = MidiJob(filters, compiled=listing.total >= _COMPILE_FROM)
-    return Plan(kind, job, validation_share, dataclasses.asdict(filters))
+    job = MidiJob(filters, compiled=listing.size_bytes >= _COMPILE_FROM_BYTES)
+    return Plan(kind, job, rule, dataclasses.asdict(filters))
 
 
-def text_plan(tokenizer: str, validation_share: float) -> Plan:
+def text_plan(tokenizer: str, rule: SplitRule) -> Plan:
     """Documents become token ids of the tokenizer at this path. Raises UserError if there is none."""
     loaded = cached_tokenizer(tokenizer)
     identity = TokenizerId(loaded.fingerprint, loaded.vocab_size)
-    return Plan("text", TextJob(tokenizer), validation_share, tokenizer=identity)
+    return Plan("text", TextJob(tokenizer), rule, tokenizer=identity)
 
 
-def build(listing: Listing, plan: Plan, out: Path, *, workers: int, overwrite: bool) -> Manifest:
+def build(listing: Listing, plan: Plan, out: Path, *, runner: Runner, overwrite: bool) -> Manifest:
     """Writes the shards, the lengths and the manifest; shows progress and prints totals.
 
     A folder that the same inputs and options made is left as it is, so a script may be run again.
@@ -99,36 +110,37 @@ def build(listing: Listing, plan: Plan, out: Path, *, workers: int, overwrite: b
         listing: the records.
         plan: what is done with them.
         out: the folder to make.
-        workers: processes; 0 for one a core.
+        runner: who does it.
         overwrite: whether a prepared folder is replaced.
 
     Raises:
         UserError: nothing usable, or ``out`` is something else.
     """
-    if not 0 <= plan.validation_share < 1:
-        raise UserError(f"--validation-share {plan.validation_share}: expected a share from 0 up to, but not, 1")
-    if workers < 0:
-        raise UserError(f"--workers {workers}: expected a number of processes, or 0 for one a core")
+    _check(plan, out, runner)
+    target = Path(os.path.abspath(out))  # even "." then has a name to put .partial after
+    partial = target.with_name(target.name + ".partial")
     if _is_made(listing, plan, out, overwrite):
+        shutil.rmtree(partial, ignore_errors=True)
         print(f"{out} is there already, made of the same inputs with the same options: nothing to do")
         return read_manifest(out)
     started = time.monotonic()
-    target = Path(os.path.abspath(out))  # even "." then has a name to put .partial after
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    staging = runner.staging or str(partial / "blocks")
+    _begin(listing, plan, partial, staging)
+    if isinstance(plan.job, MidiJob) and plan.job.compiled and not has_numba():
+        print(
+            "numba is not installed, so files are read some twenty times slower; pip install 'midillm_jax[train]'",
+            file=sys.stderr,
+        )
     try:
-        manifest = _write(listing, plan, partial, workers or os.cpu_count() or 1)
-        _put_in_place(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        manifest = _write(_blocks(listing, plan, staging, runner), listing, plan, partial / "shards")
+        _put_in_place(partial / "shards", target)
+    except BaseException as error:
+        _end(partial, staging, resumable=not isinstance(error, _NothingUsable))
+        raise
+    storage.remove_folder(staging)
+    shutil.rmtree(partial)
     print(summary(manifest, out, time.monotonic() - started))
     return manifest
-
-
-def split_of(group: str, validation_share: float) -> SplitName:
-    """The side a group falls on: a matter of its name alone, not of order or of what else there is."""
-    drawn = int.from_bytes(hashlib.sha256(b"split:" + _bytes(group)).digest()[:8], "big")
-    return "validation" if drawn < validation_share * 2**64 else "train"
 
 
 def summary(manifest: Manifest, out: Path, seconds: float) -> str:
@@ -154,30 +166,100 @@ def summary(manifest: Manifest, out: Path, seconds: float) -> str:
     return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
 
 
-def _write(listing: Listing, plan: Plan, folder: Path, workers: int) -> Manifest:
+def _check(plan: Plan, out: Path, runner: Runner) -> None:
+    """Raises UserError where an option cannot be."""
+    share = plan.rule.validation_share
+    if not 0 <= share < 1:
+        raise UserError(f"--validation-share {share}: expected a share from 0 up to, but not, 1")
+    if runner.workers < 0:
+        raise UserError(f"--workers {runner.workers}: expected a number of processes, or 0 for one a core")
+    if re.match(r"\w+:/", str(out)):
+        raise UserError(
+            f"--out {out}: shards are written to a folder of this machine; name one, and copy it when it is ready, for "
+            "instance with `gcloud storage cp --recursive`"
+        )
+
+
+def _begin(listing: Listing, plan: Plan, partial: Path, staging: str) -> None:
+    """Makes OUT.partial, or takes one that an earlier run of the same build left."""
+    journal = json.dumps({"options": plan.options(), "inputs": listing.version(), "staging": staging}, indent=1)
+    file = partial / _JOURNAL
+    if file.is_file() and file.read_text() == journal:
+        done = len(storage.files_below(staging, ("",))) if storage.is_folder(staging) else 0
+        if done:
+            print(f"{partial}: an earlier run left {done:,} finished blocks; going on from there", file=sys.stderr)
+    else:
+        if file.is_file():
+            print(f"{partial}: an earlier run had other inputs or options; beginning anew", file=sys.stderr)
+        shutil.rmtree(partial, ignore_errors=True)
+        storage.remove_folder(staging)
+        partial.mkdir(parents=True)
+        storage.make_folder(staging)
+        write_whole(file, journal)
+    shutil.rmtree(partial / "shards", ignore_errors=True)
+
+
+def _end(partial: Path, staging: str, *, resumable: bool) -> None:
+    """After a failure: keeps OUT.partial where it holds blocks to go on from."""
+    shutil.rmtree(partial / "shards", ignore_errors=True)
+    if not (resumable and storage.is_folder(staging) and storage.files_below(staging, ("",))):
+        storage.remove_folder(staging)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _blocks(listing: Listing, plan: Plan, staging: str, runner: Runner) -> Iterator[tuple[int, Finished]]:
+    """(part, block) in order, each as soon as it and all before it are there."""
+    job = BlockJob(plan.job, plan.rule, staging)
+    if runner.beam:
+        from midillm_jax.data.beam import make_blocks
+
+        make_blocks(listing, job, runner.beam, runner.beam_options)
+        for part in range(len(listing.parts)):
+            number, last = 0, False
+            while not last:
+                block = read_block(place_of(staging, part, number))
+                yield part, block
+                number, last = number + 1, block.last
+        return
+    tasks = (block for part in range(len(listing.parts)) for block in blocks_of(listing, part, staging))
+    part = 0
+    for place in run_ordered(job, tasks, runner.workers or os.cpu_count() or 1):
+        block = read_block(place)
+        yield part, block
+        part += block.last
+
+
+def _write(blocks: Iterator[tuple[int, Finished]], listing: Listing, plan: Plan, folder: Path) -> Manifest:
     sources: collections.Counter[str] = collections.Counter()
     rejected: list[tuple[str, str]] = []
     inputs = _InputDigest(listing)
-    names: tuple[SplitName, ...] = ("train", "validation")
+    names: set[str] = set()
     with ExitStack() as stack:
-        writers = {name: stack.enter_context(ShardWriter(folder, name)) for name in names}
-        progress = stack.enter_context(_Progress(listing))
-        for record, outcome in run_ordered(plan.job, listing.records, workers):
-            inputs.add(record, outcome.digest)
-            progress.add(record.amount, outcome.packed is None)
-            if outcome.packed is None:
-                rejected.append((record.name, outcome.reason))
-                continue
-            side = split_of(record.group or outcome.group, plan.validation_share)
-            writers[side].write(outcome.packed, outcome.length)
-            sources[record.source] += 1
+        always: tuple[SplitName, ...] = ("train", "validation")
+        writers = {name: stack.enter_context(ShardWriter(folder, name)) for name in always}
+        progress = stack.enter_context(Progress(listing.size_bytes, listing.things))
+        for part, block in blocks:
+            for entry in block.entries:
+                inputs.add(part, entry.digest)
+                if listing.captions is not None:
+                    names.add(entry.name)
+                if entry.reason:
+                    rejected.append((entry.name, entry.reason))
+                    continue
+                if entry.side not in writers:  # no rule but Lakh's and a list of ids makes a test split
+                    writers[entry.side] = stack.enter_context(ShardWriter(folder, entry.side))
+                writers[entry.side].write(entry.packed, entry.length)
+                sources[entry.source] += 1
+            failed = sum(bool(entry.reason) for entry in block.entries)
+            progress.add(records=len(block.entries), amount=block.amount, rejected=failed)
+        rejected += listing.missing(names)
         if not sources:
-            raise UserError(_nothing_usable([*rejected, *listing.unmatched]))
+            raise _NothingUsable(_nothing_usable(rejected, listing))
     manifest = Manifest(
         kind=plan.kind,
         splits={name: writer.split for name, writer in writers.items()},
         sources=dict(sorted(sources.items())),
-        rejected=(*rejected, *listing.unmatched),
+        rejected=tuple(rejected),
         filters=plan.filters,
         inputs={"options": plan.options(), "digest": inputs.hexdigest()},
         tokenizer=plan.tokenizer,
@@ -186,9 +268,10 @@ def _write(listing: Listing, plan: Plan, folder: Path, workers: int) -> Manifest
     return manifest
 
 
-def _nothing_usable(rejected: list[tuple[str, str]]) -> str:
+def _nothing_usable(rejected: list[tuple[str, str]], listing: Listing) -> str:
     if not rejected:
-        return "the input holds nothing but white space; give files with something in them"
+        holds = "nothing but white space" if listing.things == "documents" else "no MIDI file"
+        return f"the input holds {holds}; give files with something in them"
     name, reason = rejected[0]
     text = f"nothing was usable, of {len(rejected):,} inputs; the first, {name}: {reason}"
     return text.encode("utf-8", "backslashreplace").decode()
@@ -222,81 +305,36 @@ def _is_made(listing: Listing, plan: Plan, out: Path, overwrite: bool) -> bool:
 
 def _digest_of(listing: Listing) -> str:
     inputs = _InputDigest(listing)
-    for record in listing.records:
-        try:
-            digest = content_digest(record.read())
-        except OSError as error:
-            digest = unreadable(error).digest
-        inputs.add(record, digest)
+    for number, part in enumerate(listing.parts):
+        if part.content() is None:
+            for record in part:
+                inputs.add(number, digest_again(record))
     return inputs.hexdigest()
 
 
-def _put_in_place(partial: Path, out: Path) -> None:
-    if not out.exists():
-        os.replace(partial, out)
-        return
+def _put_in_place(made: Path, out: Path) -> None:
     old = out.with_name(out.name + ".old")
+    if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(out, old)
+    os.replace(made, out)
     shutil.rmtree(old, ignore_errors=True)
-    os.replace(out, old)
-    os.replace(partial, out)
-    shutil.rmtree(old)
 
 
 class _InputDigest:
-    """One hash over everything that the records of a listing hold, in their order."""
+    """One hash over everything that the parts of a listing hold, in their order."""
 
     def __init__(self, listing: Listing) -> None:
-        self._hash = hashlib.sha256(_bytes(json.dumps(listing.unmatched)))
+        self._parts = [part.content() for part in listing.parts]
+        self._records = [hashlib.sha256() for _ in listing.parts]
+        self._missing = listing.missing(()) if None in self._parts else []
 
-    def add(self, record: Record, digest: str) -> None:
-        fields = [record.source, record.name, record.captions, record.group, digest]
-        self._hash.update(_bytes(json.dumps(fields)) + b"\n")
+    def add(self, part: int, digest: str) -> None:
+        """Counts a record in, unless its part speaks for all of them."""
+        if self._parts[part] is None:
+            self._records[part].update(digest.encode())
 
     def hexdigest(self) -> str:
-        return self._hash.hexdigest()
-
-
-class _Progress:
-    """A live bar on a terminal, a line now and then elsewhere; on stderr."""
-
-    def __init__(self, listing: Listing) -> None:
-        self._listing = listing
-        self._done = self._rejected = 0
-        self._started = self._said = time.monotonic()
-        console = rich.console.Console(stderr=True)
-        self._bar = rich.progress.Progress(
-            rich.progress.BarColumn(bar_width=20),
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=listing.total)
-
-    def add(self, amount: int, rejected: bool) -> None:
-        self._done += amount
-        self._rejected += rejected
-        now = time.monotonic()
-        if self._bar.disable:
-            if now - self._said >= _LINE_SECONDS:
-                self._said = now
-                print(self._line(now), file=sys.stderr, flush=True)
-        else:
-            self._bar.update(self._task, completed=self._done, description=self._line(now))
-
-    def _line(self, now: float) -> str:
-        rate = self._done / max(now - self._started, 1e-9)
-        unit = self._listing.unit
-        return f"{self._done:,} of {self._listing.total:,} {unit}, {rate:,.0f} {unit}/s, {self._rejected:,} rejected"
-
-    def __enter__(self) -> "_Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+        pairs = zip(self._parts, self._records, strict=True)
+        whole = [records.hexdigest() if content is None else content for content, records in pairs]
+        return hashlib.sha256(json.dumps([whole, self._missing]).encode()).hexdigest()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midillm_jax.data.captions import Catalogue, caption, columns, describe
-from midillm_jax.data.sources import midi_folder
+from midillm_jax.data.sources import midi_files
 from midillm_jax.errors import UserError
 from midillm_jax.music.midi import MidiError, read_midi
 
@@ -59,7 +59,8 @@ def caption_folder(
         UserError: no MIDI file, none that can be read, or a manifest that is not such a table.
     """
     rows = {} if manifest is None else _read_manifest(manifest)
-    listing = midi_folder(input, source="", exclude=exclude)
+    listing = midi_files([str(input)], source="", exclude=exclude)
+    total = len(list(listing.records))
     base = os.path.abspath(out.parent)
     os.makedirs(base, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
@@ -71,7 +72,7 @@ def caption_folder(
         for record in listing.records:
             row = rows.get(record.name)
             try:
-                table = read_midi(record.read(), compiled=listing.total >= _COMPILE_FROM)
+                table = read_midi(record.read(), compiled=total >= _COMPILE_FROM)
             except (OSError, MidiError) as error:
                 rejected.append((record.name, str(error)))
                 continue
@@ -92,11 +93,11 @@ def caption_folder(
             written += 1
             if time.monotonic() - said > _LINE_SECONDS:
                 said = time.monotonic()
-                print(f"{written + len(rejected):,} of {listing.total:,} files", file=sys.stderr, flush=True)
+                print(f"{written + len(rejected):,} of {total:,} files", file=sys.stderr, flush=True)
     if not written:
         partial.unlink()
         name, reason = rejected[0]
-        raise UserError(f"{input}: none of {listing.total:,} MIDI files could be read, the first, {name}: {reason}")
+        raise UserError(f"{input}: none of {total:,} MIDI files could be read, the first, {name}: {reason}")
     os.replace(partial, out)
     report = CaptionReport(written, tuple(rejected), written - len(listed) if rows else 0, len(rows) - len(listed))
     print(_summary(report, out, manifest))

@@ -1,6 +1,6 @@
 """What happens to one record: bytes in, a packed shard record or a reason out.
 
-Pure functions of the record, so that any runner may call them anywhere and in any order (data/build.py).
+Pure functions of the record, so that any runner may call them anywhere and in any order (data/blocks.py).
 """
 
 import dataclasses
@@ -61,6 +61,8 @@ class MidiJob:
     """Whether to compile the reader first (half a second), which pays from a few hundred files on."""
 
     def __call__(self, record: Record) -> Outcome:
+        if record.problem:
+            return Outcome("", reason=record.problem)
         try:
             data = record.read()
         except OSError as error:
@@ -84,6 +86,8 @@ class TextJob:
     """Path of the tokenizer; every process loads its own."""
 
     def __call__(self, record: Record) -> Outcome:
+        if record.problem:
+            return Outcome("", reason=record.problem)
         try:
             data = record.read()
         except OSError as error:

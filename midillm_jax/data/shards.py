@@ -9,6 +9,7 @@ Records of a split are numbered from 0 through its shards in order. Shards are c
 the same records give the same bytes.
 """
 
+import array
 import dataclasses
 import hashlib
 import json
@@ -175,7 +176,7 @@ class ShardWriter:
         self._folder = folder
         self._split = split
         self._shard_bytes = shard_bytes
-        self._lengths: list[int] = []
+        self._lengths = array.array("i")  # a hundred million records would not fit as Python's integers
         self._counts: list[int] = []
         self._writer: Any = None
         self._written_bytes = 0

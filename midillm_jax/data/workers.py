@@ -1,86 +1,64 @@
-"""A job over many records in several processes, with results in the records' order and memory that stays flat."""
+"""A function over many tasks in several processes, with results in the tasks' order and memory that stays flat."""
 
 import collections
 import concurrent.futures
 import concurrent.futures.process
 import contextlib
-import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
-from midillm_jax.data.jobs import Job, Outcome
-from midillm_jax.data.sources import Record
 from midillm_jax.errors import UserError
 
-_CHUNK = 16
-"""Records handed to a process at a time: enough to hide the hand-over, few enough to keep memory flat."""
-_CHUNKS_AHEAD = 4
-"""Chunks a process that are under way or waiting to be taken."""
+_AHEAD = 3
+"""Tasks a process that are under way or waiting to be taken: enough to hide the hand-over, few to keep memory flat."""
 
-_Waiting = collections.deque[tuple[list[Record], concurrent.futures.Future[list[Outcome]]]]
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
-def run_ordered(job: Job, records: Iterable[Record], workers: int) -> Iterator[tuple[Record, Outcome]]:
-    """Yields every record with its outcome, in order.
+def run_ordered(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
+    """Yields ``function(task)`` for every task, in order; in this process if ``workers`` is 1.
+
+    A task's ``str`` names it in messages.
 
     Processes import this program anew, so a script that calls this guards its own start with ``__main__``.
 
     Raises:
         UserError: a process was killed from outside.
     """
-    chunks = _chunks(records)
     if workers == 1:
-        for chunk in chunks:
-            yield from zip(chunk, _run_chunk(job, chunk), strict=True)
+        for task in tasks:
+            yield function(task)
         return
     # spawn: the same on every system, and safe whatever threads this process has.
     with concurrent.futures.ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_follow_parent
     ) as pool:
-        waiting: _Waiting = collections.deque()
+        waiting: collections.deque[tuple[str, concurrent.futures.Future[Result]]] = collections.deque()
         try:
-            for chunk in chunks:
+            for task in tasks:
                 with _held_interrupts():
-                    waiting.append((chunk, pool.submit(_run_chunk, job, chunk)))
-                if len(waiting) >= _CHUNKS_AHEAD * workers:
-                    yield from _next(waiting)
+                    waiting.append((str(task), pool.submit(function, task)))
+                if len(waiting) >= _AHEAD * workers:
+                    yield _result(*waiting.popleft())
             while waiting:
-                yield from _next(waiting)
+                yield _result(*waiting.popleft())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _next(waiting: _Waiting) -> Iterator[tuple[Record, Outcome]]:
-    chunk, future = waiting.popleft()
+def _result(task: str, future: "concurrent.futures.Future[Result]") -> Result:
     try:
-        outcomes = future.result()
+        return future.result()
     except concurrent.futures.process.BrokenProcessPool as error:
         raise UserError(
-            f"a worker process ended while reading {chunk[0].name} or one of the records after it, perhaps for want "
-            "of memory; try again with fewer --workers"
+            f"a worker process ended while preparing {task}, perhaps for want of memory; try again with fewer --workers"
         ) from error
-    yield from zip(chunk, outcomes, strict=True)
-
-
-def _run_chunk(job: Job, chunk: list[Record]) -> list[Outcome]:
-    outcomes = []
-    for record in chunk:
-        try:
-            outcomes.append(job(record))
-        except Exception as error:
-            error.add_note(f"while preparing {record.name}")
-            raise
-    return outcomes
-
-
-def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
-    iterator = iter(records)
-    while chunk := list(itertools.islice(iterator, _CHUNK)):
-        yield chunk
 
 
 @contextlib.contextmanager

@@ -103,7 +103,8 @@ _REASONS = {
 
 
 @functools.cache
-def _has_numba() -> bool:
+def has_numba() -> bool:
+    """Whether the reader's loops can be compiled."""
     return importlib.util.find_spec("numba") is not None
 
 
@@ -115,7 +116,7 @@ def read_midi(data: bytes, *, compiled: bool = False) -> NoteTable:
 
     Raises :class:`MidiError` where the reference package refuses the file, and where an onset exceeds int32.
     """
-    compiled = compiled and _has_numba()
+    compiled = compiled and has_numba()
     scan, pair = kernel.kernels(compiled)
     bytes_ = np.frombuffer(data, np.uint8) if compiled else data
     capacity = len(data) // 2 + 1

@@ -11,16 +11,18 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import mido
 import numpy as np
 import pytest
 
-from midillm_jax.data.build import Plan, build, music_plan, split_of, text_plan
+from midillm_jax.data.build import Plan, Runner, build, music_plan, text_plan
 from midillm_jax.data.jobs import Filters, MidiJob, TextJob, notes_digest
 from midillm_jax.data.shards import Manifest, Piece, open_split, unpack_piece, unpack_text, write_manifest
-from midillm_jax.data.sources import Listing, Record, captioned_folder, midi_folder, text_files
+from midillm_jax.data.sources import Listing, Record, captioned_files, midi_files, text_files
+from midillm_jax.data.splits import SplitRule, split_of
 from midillm_jax.errors import UserError
 from midillm_jax.music.midi import read_midi
 from midillm_jax.text.tokenizer import load_tokenizer, train_sentencepiece
@@ -57,6 +59,23 @@ def midi_bytes(
     return stream.getvalue()
 
 
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """A part whose records are at hand."""
+
+    records: tuple[Record, ...]
+    size_bytes: int = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def version(self) -> str:
+        return ""
+
+    def content(self) -> None:
+        return None
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """40 good files of 4 to 43 notes in two subfolders, and three that give no piece."""
@@ -80,8 +99,9 @@ def build_midi(
     share: float = 0.25,
     filters: Filters = NO_FILTERS,
 ) -> Manifest:
-    listing = midi_folder(folder, source="", exclude=())
-    return build(listing, music_plan(listing, "midi", filters, share), out, workers=workers, overwrite=overwrite)
+    listing = midi_files([str(folder)], source="", exclude=())
+    plan = music_plan(listing, "midi", filters, SplitRule(validation_share=share))
+    return build(listing, plan, out, runner=Runner(workers), overwrite=overwrite)
 
 
 def pieces(out: Path, manifest: Manifest) -> dict[str, tuple[str, Piece]]:
@@ -146,9 +166,15 @@ def test_captions_and_groups(tmp_path: Path) -> None:
     rows.append({"location": "gone.mid", "caption": "nowhere"})
     (tmp_path / "bare.mid").write_bytes(midi_bytes())
     (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    listing = captioned_folder(tmp_path, midi=None, source="s", exclude=())
+    listing = captioned_files(str(tmp_path), midi=None, source="s", exclude=())
     out = tmp_path / "out"
-    manifest = build(listing, music_plan(listing, "pairs", NO_FILTERS, 0.4), out, workers=1, overwrite=False)
+    manifest = build(
+        listing,
+        music_plan(listing, "pairs", NO_FILTERS, SplitRule(validation_share=0.4)),
+        out,
+        runner=Runner(1),
+        overwrite=False,
+    )
     assert manifest.kind == "pairs"
     assert [name for name, _ in manifest.rejected] == ["bare.mid", "gone.mid"]
     found = pieces(out, manifest)
@@ -190,9 +216,9 @@ def test_equal_notes_fall_on_one_side(tmp_path: Path) -> None:
     """However they are written down, and whether or not their captions are read: the two stages share one split."""
     write_copies(tmp_path, grouped=False)
     alone = pieces(tmp_path / "midi", build_midi(tmp_path, tmp_path / "midi", share=0.4))
-    listing = captioned_folder(tmp_path, midi=None, source="", exclude=())
-    plan = music_plan(listing, "pairs", NO_FILTERS, 0.4)
-    paired = pieces(tmp_path / "pairs", build(listing, plan, tmp_path / "pairs", workers=2, overwrite=False))
+    listing = captioned_files(str(tmp_path), midi=None, source="", exclude=())
+    plan = music_plan(listing, "pairs", NO_FILTERS, SplitRule(validation_share=0.4))
+    paired = pieces(tmp_path / "pairs", build(listing, plan, tmp_path / "pairs", runner=Runner(2), overwrite=False))
     assert {name: side for name, (side, _) in alone.items()} == {name: side for name, (side, _) in paired.items()}
     assert len({piece.piece_id for _, piece in alone.values()}) == 80
     sides = [{alone[f"{song:02d}-{copy}.mid"][0] for copy in range(4)} for song in range(20)]
@@ -202,9 +228,9 @@ def test_equal_notes_fall_on_one_side(tmp_path: Path) -> None:
 
 def test_a_group_that_is_given_goes_before_the_notes(tmp_path: Path) -> None:
     write_copies(tmp_path, grouped=True)
-    listing = captioned_folder(tmp_path, midi=None, source="", exclude=())
-    plan = music_plan(listing, "pairs", NO_FILTERS, 0.4)
-    found = pieces(tmp_path / "out", build(listing, plan, tmp_path / "out", workers=1, overwrite=False))
+    listing = captioned_files(str(tmp_path), midi=None, source="", exclude=())
+    plan = music_plan(listing, "pairs", NO_FILTERS, SplitRule(validation_share=0.4))
+    found = pieces(tmp_path / "out", build(listing, plan, tmp_path / "out", runner=Runner(1), overwrite=False))
     for copy in range(4):
         expected = split_of(f"way {copy}", 0.4)
         assert {found[f"{song:02d}-{copy}.mid"][0] for song in range(20)} == {expected}
@@ -242,9 +268,9 @@ def test_pages_of_a_book_stay_together_where_there_are_books_enough(tmp_path: Pa
         pages = [f"Page {page} of book {book}, in which nothing happens at all." for page in range(6)]
         (books / f"{book:02d}.txt").write_text("\n\n".join(pages))
     train_sentencepiece([f"Page of book, in which nothing happens {i}" for i in range(50)], tmp_path / "t.model", 300)
-    listing = text_files([books], source="", exclude=(), document_bytes=64)
-    plan = text_plan(str(tmp_path / "t.model"), 0.4)
-    build(listing, plan, tmp_path / "out", workers=1, overwrite=False)
+    listing = text_files([str(books)], source="", exclude=(), document_bytes=64)
+    plan = text_plan(str(tmp_path / "t.model"), SplitRule(validation_share=0.4))
+    build(listing, plan, tmp_path / "out", runner=Runner(1), overwrite=False)
     sides = collections.defaultdict(list)
     for split in ("train", "validation"):
         reader = open_split(tmp_path / "out", split)  # type: ignore[arg-type]
@@ -371,9 +397,9 @@ def test_a_fault_in_a_job_names_the_record_and_leaves_nothing(tmp_path: Path) ->
     def job(record: Record) -> None:
         raise ZeroDivisionError(record.name)
 
-    listing = Listing([Record("s", "a.mid", content=b"")], 1, "files")
+    listing = Listing((Given((Record("s", "a.mid", content=b""),)),), "files")
     with pytest.raises(ZeroDivisionError) as error:
-        build(listing, Plan("midi", job, 0.0), tmp_path / "out", workers=1, overwrite=False)  # type: ignore[arg-type]
+        build(listing, Plan("midi", job, SplitRule()), tmp_path / "out", runner=Runner(1), overwrite=False)  # type: ignore[arg-type]
     assert error.value.__notes__ == ["while preparing a.mid"]
     assert not list(tmp_path.iterdir())
 
@@ -395,9 +421,11 @@ def test_text_becomes_token_ids(tmp_path: Path) -> None:
     (books / "latin.txt").write_bytes("été\n".encode("latin-1"))
     model = tmp_path / "t.model"
     tokenizer = train_sentencepiece(paragraphs, model, 320)
-    listing = text_files([books], source="", exclude=(), document_bytes=256)
+    listing = text_files([str(books)], source="", exclude=(), document_bytes=256)
     out = tmp_path / "out"
-    manifest = build(listing, text_plan(str(model), 0.3), out, workers=2, overwrite=False)
+    manifest = build(
+        listing, text_plan(str(model), SplitRule(validation_share=0.3)), out, runner=Runner(2), overwrite=False
+    )
     assert manifest.tokenizer is not None
     assert manifest.tokenizer.fingerprint == tokenizer.fingerprint
     assert manifest.tokenizer.vocab_size == 320
@@ -417,15 +445,21 @@ def test_text_becomes_token_ids(tmp_path: Path) -> None:
     other = tmp_path / "other.model"
     train_sentencepiece(paragraphs, other, 300)
     with pytest.raises(UserError, match=r"made differently \(tokenizer\)"):
-        build(listing, text_plan(str(other), 0.3), out, workers=1, overwrite=False)
+        build(listing, text_plan(str(other), SplitRule(validation_share=0.3)), out, runner=Runner(1), overwrite=False)
 
 
 def test_white_space_alone_is_not_usable(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(" \n\n \n")
     train_sentencepiece(["a few words of text here"], tmp_path / "t.model", 275)
-    listing = text_files([tmp_path], source="", exclude=(), document_bytes=64)
+    listing = text_files([str(tmp_path)], source="", exclude=(), document_bytes=64)
     with pytest.raises(UserError, match="nothing but white space"):
-        build(listing, text_plan(str(tmp_path / "t.model"), 0.1), tmp_path / "out", workers=1, overwrite=False)
+        build(
+            listing,
+            text_plan(str(tmp_path / "t.model"), SplitRule(validation_share=0.1)),
+            tmp_path / "out",
+            runner=Runner(1),
+            overwrite=False,
+        )
     assert TextJob(str(tmp_path / "t.model"))(Record("s", "n", content=b"\xef\xbb\xbf")).reason == (
         "the tokenizer finds nothing in it"
     )
@@ -439,8 +473,14 @@ def start(folder: Path, job: str) -> subprocess.Popen[str]:
         import os, sys, time
         from pathlib import Path
         from midillm_jax import commands
-        from midillm_jax.data.build import Plan, build
+        from midillm_jax.data.build import Plan, Runner, build
         from midillm_jax.data.sources import Listing, Record
+        from midillm_jax.data.splits import SplitRule
+
+        class Given(list):
+            size_bytes = 0
+            version = lambda self: ""
+            content = lambda self: None
 
         class Job:
             def __call__(self, record):
@@ -448,8 +488,8 @@ def start(folder: Path, job: str) -> subprocess.Popen[str]:
         + textwrap.indent(textwrap.dedent(job), " " * 8)
         + textwrap.dedent("""
         def main(arguments):
-            listing = Listing([Record("s", f"{i}.mid", content=b"") for i in range(400)], 400, "files")
-            build(listing, Plan("midi", Job(), 0.1), Path(arguments[0]), workers=2, overwrite=False)
+            listing = Listing((Given(Record("s", f"{i}.mid", content=b"") for i in range(400)),), "files")
+            build(listing, Plan("midi", Job(), SplitRule()), Path(arguments[0]), runner=Runner(2), overwrite=False)
 
         if __name__ == "__main__":
             commands.run(main)
@@ -469,7 +509,7 @@ def test_a_worker_that_dies_is_one_sentence(tmp_path: Path) -> None:
     process = start(tmp_path, "os._exit(9)")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert errors.startswith("error: a worker process ended while reading 0.mid or one of the records after it")
+    assert errors.startswith("error: a worker process ended while preparing 0.mid or one of the records after it")
     assert errors.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["script.py"]
 
@@ -492,3 +532,27 @@ def test_stopping_a_build_stops_its_workers(tmp_path: Path, by: signal.Signals) 
         assert process.returncode == 130
         assert "Traceback" not in errors
         assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_test_split_is_made_where_the_rule_has_one(tmp_path: Path) -> None:
+    for i in range(48):
+        (tmp_path / "lakh").mkdir(exist_ok=True)
+        (tmp_path / "lakh" / f"{i % 16:x}{i:031x}.mid").write_bytes(midi_bytes(4 + i))
+    out = tmp_path / "out"
+    manifest = build_midi(tmp_path / "lakh", out)
+    assert {name: split.records for name, split in manifest.splits.items()} == {
+        "train": 42,
+        "validation": 3,
+        "test": 3,
+    }
+    reader = open_split(out, "test")
+    assert [unpack_piece(reader[i]).name[0] for i in range(3)] == ["f"] * 3
+    listing = midi_files([str(tmp_path / "lakh")], source="", exclude=())
+    chosen = SplitRule("hash", 0.0, frozenset({f"{3:x}{3:031x}"}))
+    plan = music_plan(listing, "midi", NO_FILTERS, chosen)
+    manifest = build(listing, plan, tmp_path / "ids", runner=Runner(1), overwrite=False)
+    assert {name: split.records for name, split in manifest.splits.items()} == {
+        "train": 47,
+        "validation": 0,
+        "test": 1,
+    }
