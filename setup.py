@@ -40,9 +40,11 @@ EXTRAS = {
     "page": ["gradio"],
     "beam": ["apache-beam>=2.77"],
     # Reading inputs from buckets and from the Hugging Face Hub.
-    "cloud": ["gcsfs", "huggingface_hub"],
+    "cloud": ["gcsfs>=2026.10", "huggingface_hub>=2.4"],
     "dev": [
         "apache-beam>=2.77",
+        "gcp-storage-emulator>=2026.7",
+        "gcsfs>=2026.10",
         "llama-models>=0.3",  # carries Llama 3's vocabulary, for one slow test
         "mypy>=2.4",
         "packaging>=26",

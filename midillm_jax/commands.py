@@ -119,7 +119,11 @@ def _option_names(kind: Any, prefix: str = "") -> Iterator[str]:
     Nested ones have dots between, and in a tuple of dataclasses the number 0: ``data.music.0.path``.
     """
     hints = typing.get_type_hints(kind)
+    marks = typing.get_type_hints(kind, include_extras=True)
     for name in inspect.signature(kind).parameters:
+        if tyro.conf.OmitArgPrefixes in typing.get_args(marks[name]):
+            yield from _option_names(hints[name], prefix)
+            continue
         full = prefix + name.replace("_", "-")
         yield full
         members = typing.get_args(hints[name]) if isinstance(hints[name], types.UnionType) else (hints[name],)

@@ -4,6 +4,7 @@ midi: a folder of MIDI files; pairs: MIDI files with captions; text: text files;
 caption: writes captions of MIDI files; demo: writes a small made-up corpus.
 """
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,32 +18,64 @@ from midillm_jax.data.splits import By
 
 if TYPE_CHECKING:
     from midillm_jax.data.build import Runner
-    from midillm_jax.data.splits import SplitRule
+    from midillm_jax.data.shards import Kind
+    from midillm_jax.data.sources import Listing
 
 Globs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="GLOB ...")]
 Inputs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIR|FILE|URL ...")]
 Location = Annotated[str, tyro.conf.arg(metavar="DIR|FILE|URL")]
 Options = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")]
 
-_NO_FILTERS = Filters()
 _LOCAL = "local"
+
+
+@dataclasses.dataclass(frozen=True)
+class Building:
+    """How shards are built; options of midi, pairs and text alike."""
+
+    exclude: Globs = ()
+    """Patterns on file or folder names to leave out."""
+    source: str = ""
+    """Name of the data set; each input's own name if empty."""
+    column: str = ""
+    """Column of tables; the only one that can be meant if empty."""
+    validation_share: float = 0.05
+    """Share held out where a hash decides."""
+    workers: int = 0
+    """Processes; 0 for one a core."""
+    runner: str = _LOCAL
+    """Local processes, or an Apache Beam runner: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner."""
+    beam_options: Options = ()
+    """Beam's own options, without dashes."""
+    staging: Location = ""
+    """Folder or bucket for unfinished work that all of Beam's workers reach; beside --out if empty."""
+    overwrite: bool = False
+    """Replace a prepared folder that was made differently."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HoldingOut:
+    """Which pieces are held out; options of midi and pairs alike."""
+
+    split: By = "auto"
+    """auto: by the name where it is an MD5 as in Lakh (e validation, f test) unless captions give a group, else hash;
+    lakh: by the first hex digit of the name; midicaps: test_set of the captions is for testing, the rest as hash;
+    hash: a share, by a hash of each piece's group or notes."""
+    test_ids: Location = ""
+    """File of names of pieces that are for testing, one a line or a JSON list."""
+
+
+_BUILDING = Building()
+_HOLDING_OUT = HoldingOut()
+_NO_FILTERS = Filters()
 
 
 def midi(
     input: Inputs,
     out: Path,
     filters: Filters = _NO_FILTERS,
-    split: By = "auto",
-    validation_share: float = 0.05,
-    test_ids: Location = "",
-    exclude: Globs = (),
-    source: str = "",
-    column: str = "",
-    workers: int = 0,
-    runner: str = _LOCAL,
-    beam_options: Options = (),
-    staging: Location = "",
-    overwrite: bool = False,
+    holding_out: tyro.conf.OmitArgPrefixes[HoldingOut] = _HOLDING_OUT,
+    building: tyro.conf.OmitArgPrefixes[Building] = _BUILDING,
 ) -> None:
     """MIDI files become shards.
 
@@ -51,24 +84,13 @@ def midi(
             files with a column of bytes. Local paths, gs://, hf:// and what else fsspec reads.
         out: Folder to make.
         filters: Pieces to leave out.
-        split: What is held out. auto: by the name where it is an MD5 as in Lakh (e validation, f test), else by hash;
-            lakh: by the first hex digit of the name; hash: a share, by a hash of each piece's notes.
-        validation_share: Share of pieces that hash holds out.
-        test_ids: File of names of pieces that are for testing, one a line or a JSON list.
-        exclude: Patterns on file or folder names to leave out.
-        source: Name of the data set; each input's own name if empty.
-        column: Column of parquet files; the only one with bytes if empty.
-        workers: Processes; 0 for one a core.
-        runner: local processes, or an Apache Beam runner: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner.
-        beam_options: Beam's own options, without dashes.
-        staging: Folder or bucket for unfinished work that all of Beam's workers reach; beside --out if empty.
-        overwrite: Replace a prepared folder that was made differently.
+        holding_out: Which pieces are held out.
+        building: How.
     """
-    from midillm_jax.data import build, sources
+    from midillm_jax.data import sources
 
-    listing = sources.midi_files(input, source=source, exclude=exclude, column=column)
-    plan = build.music_plan(listing, "midi", filters, _rule(split, validation_share, test_ids))
-    build.build(listing, plan, out, runner=_runner(workers, runner, beam_options, staging), overwrite=overwrite)
+    listing = sources.midi_files(input, source=building.source, exclude=building.exclude, column=building.column)
+    _build_music(listing, "midi", filters, holding_out, building, out)
 
 
 def pairs(
@@ -76,17 +98,8 @@ def pairs(
     out: Path,
     midi: Location = "",
     filters: Filters = _NO_FILTERS,
-    split: By = "auto",
-    validation_share: float = 0.05,
-    test_ids: Location = "",
-    exclude: Globs = (),
-    source: str = "",
-    column: str = "",
-    workers: int = 0,
-    runner: str = _LOCAL,
-    beam_options: Options = (),
-    staging: Location = "",
-    overwrite: bool = False,
+    holding_out: tyro.conf.OmitArgPrefixes[HoldingOut] = _HOLDING_OUT,
+    building: tyro.conf.OmitArgPrefixes[Building] = _BUILDING,
 ) -> None:
     """Captioned MIDI files become shards.
 
@@ -96,25 +109,15 @@ def pairs(
         out: Folder to make.
         midi: Folder, archive or parquet file that locations are relative to; the input's own folder if empty.
         filters: Pieces to leave out.
-        split: What is held out. auto: by the name where it is an MD5 as in Lakh (e validation, f test) and no group is
-            given, else by hash; lakh: by the first hex digit of the name; midicaps: test_set of the captions is for
-            testing, the rest as hash; hash: a share, by a hash of each piece's group or notes.
-        validation_share: Share of pieces that hash holds out.
-        test_ids: File of names of pieces that are for testing, one a line or a JSON list.
-        exclude: Patterns on file or folder names to leave out.
-        source: Name of the data set; the folder's or archive's name if empty.
-        column: Column of a parquet file; the only one with bytes if empty.
-        workers: Processes; 0 for one a core.
-        runner: local processes, or an Apache Beam runner: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner.
-        beam_options: Beam's own options, without dashes.
-        staging: Folder or bucket for unfinished work that all of Beam's workers reach; beside --out if empty.
-        overwrite: Replace a prepared folder that was made differently.
+        holding_out: Which pieces are held out.
+        building: How.
     """
-    from midillm_jax.data import build, sources
+    from midillm_jax.data import sources
 
-    listing = sources.captioned_files(input, midi=midi or None, source=source, exclude=exclude, column=column)
-    plan = build.music_plan(listing, "pairs", filters, _rule(split, validation_share, test_ids))
-    build.build(listing, plan, out, runner=_runner(workers, runner, beam_options, staging), overwrite=overwrite)
+    listing = sources.captioned_files(
+        input, midi=midi or None, source=building.source, exclude=building.exclude, column=building.column
+    )
+    _build_music(listing, "pairs", filters, holding_out, building, out)
 
 
 def text(
@@ -122,15 +125,7 @@ def text(
     tokenizer: str,
     out: Path,
     document_bytes: int = 16_384,
-    validation_share: float = 0.05,
-    exclude: Globs = (),
-    source: str = "",
-    column: str = "",
-    workers: int = 0,
-    runner: str = _LOCAL,
-    beam_options: Options = (),
-    staging: Location = "",
-    overwrite: bool = False,
+    building: tyro.conf.OmitArgPrefixes[Building] = _BUILDING,
 ) -> None:
     """Text becomes shards of token ids.
 
@@ -139,34 +134,41 @@ def text(
             Local paths, gs://, hf:// and what else fsspec reads.
         tokenizer: A sentencepiece .model, a Hugging Face tokenizer.json, or a folder that holds one.
         out: Folder to make.
-        document_bytes: Texts are cut between paragraphs into documents of at most this many bytes.
-        validation_share: Share of documents held out, by a hash of each file or row (of each document below 20 files).
-        exclude: Patterns on file or folder names to leave out.
-        source: Name of the data set; the names of the inputs if empty.
-        column: Column of tables; "text", or the only column of text, if empty.
-        workers: Processes; 0 for one a core.
-        runner: local processes, or an Apache Beam runner: DirectRunner, DataflowRunner, FlinkRunner, SparkRunner.
-        beam_options: Beam's own options, without dashes.
-        staging: Folder or bucket for unfinished work that all of Beam's workers reach; beside --out if empty.
-        overwrite: Replace a prepared folder that was made differently.
+        document_bytes: Texts are cut between paragraphs into documents of at most this many bytes. A file or row is
+            held out whole; below 20 files, each document by itself.
+        building: How.
     """
     from midillm_jax.data import build, sources
+    from midillm_jax.data.splits import SplitRule
 
-    listing = sources.text_files(input, source=source, exclude=exclude, document_bytes=document_bytes, column=column)
-    plan = build.text_plan(tokenizer, _rule("hash", validation_share, ""))
-    build.build(listing, plan, out, runner=_runner(workers, runner, beam_options, staging), overwrite=overwrite)
+    listing = sources.text_files(
+        input,
+        source=building.source,
+        exclude=building.exclude,
+        column=building.column,
+        document_bytes=document_bytes,
+    )
+    plan = build.text_plan(tokenizer, SplitRule("hash", building.validation_share))
+    build.build(listing, plan, out, runner=_runner(building), overwrite=building.overwrite)
 
 
-def _rule(by: By, validation_share: float, test_ids: str) -> "SplitRule":
+def _build_music(
+    listing: "Listing", kind: "Kind", filters: Filters, holding_out: HoldingOut, building: Building, out: Path
+) -> None:
+    from midillm_jax.data import build
     from midillm_jax.data.splits import SplitRule, read_ids
 
-    return SplitRule(by, validation_share, read_ids(test_ids) if test_ids else frozenset())
+    ids = read_ids(holding_out.test_ids) if holding_out.test_ids else frozenset()
+    rule = SplitRule(holding_out.split, building.validation_share, ids)
+    plan = build.music_plan(listing, kind, filters, rule)
+    build.build(listing, plan, out, runner=_runner(building), overwrite=building.overwrite)
 
 
-def _runner(workers: int, runner: str, beam_options: tuple[str, ...], staging: str) -> "Runner":
+def _runner(building: Building) -> "Runner":
     from midillm_jax.data.build import Runner
 
-    return Runner(workers, "" if runner == _LOCAL else runner, beam_options, staging)
+    beam = "" if building.runner == _LOCAL else building.runner
+    return Runner(building.workers, beam, building.beam_options, building.staging)
 
 
 def tokenizer(input: Inputs, vocab_size: int, out: Path, exclude: Globs = ()) -> None:

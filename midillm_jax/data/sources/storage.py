@@ -1,12 +1,13 @@
 """Where inputs lie: on this machine, or anywhere that fsspec reads (gs://, hf://, s3://, https:// and others)."""
 
+import contextlib
 import glob
 import hashlib
 import io
 import os
 import posixpath
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -41,16 +42,16 @@ def join(folder: str, name: str) -> str:
 def is_folder(location: str) -> bool:
     """Whether there is a folder."""
     if is_remote(location):
-        system, path = _system(location)
-        return bool(system.isdir(path))
+        with _remote(location) as (system, path):
+            return bool(system.isdir(path))
     return os.path.isdir(location)
 
 
 def is_file(location: str) -> bool:
     """Whether there is a file."""
     if is_remote(location):
-        system, path = _system(location)
-        return bool(system.isfile(path))
+        with _remote(location) as (system, path):
+            return bool(system.isfile(path))
     return os.path.isfile(location)
 
 
@@ -63,8 +64,8 @@ def expand(location: str) -> list[str]:
     if not glob.has_magic(location) or (not is_remote(location) and os.path.exists(location)):
         return [location]
     if is_remote(location):
-        system, path = _system(location)
-        found = sorted(system.unstrip_protocol(name) for name in system.glob(path))
+        with _remote(location) as (system, path):
+            found = sorted(system.unstrip_protocol(name) for name in system.glob(path))
     else:
         found = sorted(glob.glob(location, recursive=True))
     if not found:
@@ -81,13 +82,12 @@ def files_below(folder: str, suffixes: tuple[str, ...], only: Collection[str] | 
         only: folders below ``folder`` to look into, without those below them; None for all.
     """
     if is_remote(folder):
-        system, path = _system(folder)
-        found = system.find(path, detail=True)
-        return sorted(
-            File(posixpath.relpath(name, path), int(entry["size"]), str(system.ukey(name)))
-            for name, entry in found.items()
-            if name.lower().endswith(suffixes)
-        )
+        with _remote(folder) as (system, path):
+            return sorted(
+                File(posixpath.relpath(name, path), int(entry["size"]), str(system.ukey(name)))
+                for name, entry in system.find(path, detail=True).items()
+                if name.lower().endswith(suffixes)
+            )
     files = []
     for start in [""] if only is None else only:
         for parent, folders, names in os.walk(os.path.join(folder, start)):
@@ -104,33 +104,33 @@ def files_below(folder: str, suffixes: tuple[str, ...], only: Collection[str] | 
 def state(location: str) -> tuple[int, str]:
     """Bytes of a file, and its version (see :class:`File`)."""
     if is_remote(location):
-        system, path = _system(location)
-        return int(system.size(path)), str(system.ukey(path))
+        with _remote(location) as (system, path):
+            return int(system.size(path)), str(system.ukey(path))
     return _local_state(location)
 
 
 def open_binary(location: str) -> BinaryIO:
     """Opens a file to read its bytes; it can seek. Raises OSError."""
     if is_remote(location):
-        system, path = _system(location)
-        return cast(BinaryIO, system.open(path, "rb", block_size=_READ_AHEAD_BYTES))
+        with _remote(location) as (system, path):
+            return cast(BinaryIO, system.open(path, "rb", block_size=_READ_AHEAD_BYTES))
     return open(location, "rb")
 
 
 def read_bytes(location: str) -> bytes:
     """All of a file. Raises OSError."""
     if is_remote(location):
-        system, path = _system(location)
-        return bytes(system.cat_file(path))
+        with _remote(location) as (system, path):
+            return bytes(system.cat_file(path))
     with open(location, "rb") as file:
         return file.read()
 
 
 def write_bytes(location: str, content: bytes) -> None:
     """Writes a remote file, which appears once it is whole."""
-    system, path = _system(location)
-    system.makedirs(posixpath.dirname(path), exist_ok=True)
-    system.pipe_file(path, content)
+    with _remote(location) as (system, path):
+        system.makedirs(posixpath.dirname(path), exist_ok=True)
+        system.pipe_file(path, content)
 
 
 def make_folder(location: str) -> None:
@@ -142,9 +142,9 @@ def make_folder(location: str) -> None:
 def remove_folder(location: str) -> None:
     """Removes a folder with all in it, if it is there."""
     if is_remote(location):
-        system, path = _system(location)
-        if system.exists(path):
-            system.rm(path, recursive=True)
+        with _remote(location) as (system, path):
+            if system.exists(path):
+                system.rm(path, recursive=True)
     else:
         shutil.rmtree(location, ignore_errors=True)
 
@@ -191,17 +191,18 @@ def _local_state(path: str) -> tuple[int, str]:
     return status.st_size, str(status.st_mtime_ns)
 
 
-def _system(location: str) -> tuple[Any, str]:
+@contextlib.contextmanager
+def _remote(location: str) -> Iterator[tuple[Any, str]]:
     """The file system of a remote location, and the path in it.
 
     Raises:
-        UserError: unknown, or its package is not installed.
+        UserError: unknown, its package is not installed, or it refuses.
     """
     import fsspec
 
     protocol = location.partition("://")[0]
     try:
-        system, path = fsspec.core.url_to_fs(location)
+        yield fsspec.core.url_to_fs(location)
     except ImportError as error:
         raise UserError(
             f"{location}: reading {protocol}:// needs another package ({error}); pip install 'midillm_jax[cloud]' "
@@ -209,4 +210,6 @@ def _system(location: str) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise UserError(f"{location}: {error}; give a path, gs://bucket/path or hf://datasets/name/path") from error
-    return system, path
+    except OSError as error:
+        what = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"{location}: cannot be reached ({what}); check the name, and your access to it") from error
