@@ -124,7 +124,7 @@ def notes_digest(notes: NoteTable) -> str:
     triples[:, 0] = key >> 25
     triples[:, 1] = (key & 1023) + DURATION_OFFSET
     triples[:, 2] = ((key >> 10) & 32767) + NOTE_OFFSET
-    return hashlib.sha256(triples).hexdigest()
+    return hashlib.sha256(triples.tobytes()).hexdigest()
 
 
 def filtered_out(notes: NoteTable, filters: Filters) -> str:

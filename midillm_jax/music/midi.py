@@ -117,25 +117,25 @@ def read_midi(data: bytes, *, compiled: bool = False) -> NoteTable:
     scan, pair = kernel.kernels(compiled)
     bytes_ = np.frombuffer(data, np.uint8) if compiled else data
     capacity = len(data) // 2 + 1
-    messages = [_buffer(compiled, capacity, dtype) for dtype in (np.int64, np.uint8, np.int64)]
+    ticks, words = _buffer(compiled, capacity, np.int64), _buffer(compiled, capacity, np.int64)
     counts = _buffer(compiled, 7, np.int64)
-    error, at, track = scan(bytes_, *messages, counts)
+    error, at, track = scan(bytes_, ticks, words, counts)
     if error:
         raise _error(error, at, track, data)
-    count, division, last_tick, notes, program_changes, tempos, meters = map(int, counts)
+    count, division, last_tick, notes, program_changes, tempos, meters = counts.tolist() if compiled else counts
 
     # The clock sees all tracks at once: by tick, then track, then place in the track.
-    ticks = messages[0]
     order = np.argsort(ticks[:count], kind="stable") if compiled else sorted(range(count), key=ticks.__getitem__)
     queues = PITCHES * min(16 * PROGRAMS, 16 + program_changes)
-    links = [
-        *(_buffer(compiled, length, np.int32, -1) for length in (16 * PROGRAMS, queues)),
+    state = [
+        _buffer(compiled, 16, np.int32, 0),
+        *(_buffer(compiled, length, np.int32, -1) for length in (16, 16 * PROGRAMS, queues)),
         *(_buffer(compiled, length, np.int32) for length in (queues, notes)),
         _buffer(compiled, notes, np.float64),
     ]
     columns = [_buffer(compiled, notes, dtype) for dtype in _COLUMNS]
     changes = [_buffer(compiled, 2 + 2 * tempos, np.int64), _buffer(compiled, 3 * meters, np.int32)]
-    error, at, tempos, meters = pair(bytes_, *messages, order, division, last_tick, *links, *columns, *changes)
+    error, at, tempos, meters = pair(ticks, words, order, division, last_tick, *state, *columns, *changes)
     if error:
         raise _error(error, at, 0, data)
     if not notes:
@@ -146,11 +146,12 @@ def read_midi(data: bytes, *, compiled: bool = False) -> NoteTable:
     return NoteTable(onsets, durations, note_ids, velocities, tempo_map, meter_map)
 
 
-def _buffer(compiled: bool, length: int, dtype: type, value: int = 0) -> kernel.Buffer:
+def _buffer(compiled: bool, length: int, dtype: type, value: int | None = None) -> kernel.Buffer:
+    """What a kernel fills; of ``value``, if one is given."""
     if not compiled:
-        return [value] * length
+        return [value or 0] * length
     buffer: np.ndarray = np.empty(length, dtype)
-    if value:
+    if value is not None:
         buffer.fill(value)
     return buffer
 

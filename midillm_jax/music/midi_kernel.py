@@ -66,14 +66,15 @@ Buffer = Any
 """``bytes`` or a list in plain Python, a uint8 or int64 array when compiled."""
 
 
-def scan(data: Buffer, ticks: Buffer, kinds: Buffer, offsets: Buffer, counts: Buffer) -> tuple[int, int, int]:
+def scan(data: Buffer, ticks: Buffer, words: Buffer, counts: Buffer) -> tuple[int, int, int]:
     """Reads the messages of a MIDI file in file order.
 
-    ``ticks`` (absolute, from the track's start), ``kinds`` and ``offsets`` (of the first data byte) are filled, one
-    entry a message; they must hold ``len(data) // 2 + 1`` entries, as no message is shorter than two bytes. Messages
-    without a meaning here are kept as OTHER, once a tick and track, because every tick that holds a message is a
-    step of the clock; ends of tracks are not. Filled too, if all goes well: ``counts`` [7], the number of messages,
-    ticks per beat, last tick, and how many of the messages begin notes, change programs, set tempos, set meters.
+    ``ticks`` (absolute, from the track's start) and ``words`` are filled, one entry a message; they must hold
+    ``len(data) // 2 + 1`` entries, as no message is shorter than two bytes. A word holds, from the low bits up, 8 of
+    the kind, 24 of what the message says (two data bytes, the first lowest; a tempo) and the offset of its data.
+    Messages without a meaning here are kept as OTHER, once a tick and track, because every tick that holds a message
+    is a step of the clock; ends of tracks are not. Filled too: ``counts`` [7], the number of messages, ticks per beat,
+    last tick, and how many messages begin notes, change programs, set tempos, set meters.
 
     Returns (error, byte offset, track).
     """
@@ -115,8 +116,39 @@ def scan(data: Buffer, ticks: Buffer, kinds: Buffer, offsets: Buffer, counts: Bu
         pos += 8
         tick = 0
         running = 0
-        first = count
+        seen = -1  # the tick of the last message kept
         while pos != end:
+            # What most messages are, with as few branches as can be, for a mispredicted one costs more than the rest:
+            # a delta of one or two bytes, a status byte or none, two data bytes. Anything else is left to what follows.
+            if pos + 5 <= end:
+                byte = data[pos] + 0
+                second = data[pos + 1] + 0
+                wide = byte >> 7
+                at = pos + 1 + wide
+                status = data[at] + 0
+                if status < 0x80:
+                    low = status
+                    high = data[at + 1] + 0
+                    status = running
+                else:
+                    at += 1
+                    low = data[at] + 0
+                    high = data[at + 1] + 0
+                if 0x80 <= status < 0xF0 and status & 0xE0 != 0xC0 and low | high | (second * wide) < 0x80:
+                    running = status
+                    tick += ((byte & 0x7F) << (7 * wide)) | (second * wide)
+                    if tick > _HUGE:
+                        tick = _HUGE
+                    is_note = 1 if status < 0xA0 else 0
+                    notes += is_note & (status >> 4) & (1 if high > 0 else 0)
+                    kept = is_note | (1 if tick != seen else 0)
+                    ticks[count] = tick
+                    words[count] = (at << 32) | (high << 16) | (low << 8) | (status * is_note)
+                    count += kept
+                    seen = tick
+                    pos = at + 2
+                    continue
+
             delta = 0
             while True:
                 if pos >= end:
@@ -141,6 +173,7 @@ def scan(data: Buffer, ticks: Buffer, kinds: Buffer, offsets: Buffer, counts: Bu
                     running = status
 
             kind = OTHER
+            said = 0
             at = pos
             keep = True
             if status < 0xF0 or status == 0xF1 or status == 0xF2 or status == 0xF3:
@@ -154,10 +187,12 @@ def scan(data: Buffer, ticks: Buffer, kinds: Buffer, offsets: Buffer, counts: Bu
                     return HIGH_DATA_BYTE, at + 1, track
                 if status < 0xA0:
                     kind = status
-                    if status >= 0x90 and data[at + 1] > 0:
+                    said = data[at] + 256 * data[at + 1]
+                    if status >= 0x90 and said >= 0x100:
                         notes += 1
                 elif 0xC0 <= status < 0xD0:
                     kind = status
+                    said = data[at] + 0
                     program_changes += 1
             elif status == 0xF4 or status == 0xF5 or status == 0xF9 or status == 0xFD:
                 return UNDEFINED_STATUS, begin, track
@@ -207,6 +242,7 @@ def scan(data: Buffer, ticks: Buffer, kinds: Buffer, offsets: Buffer, counts: Bu
                     if length < 3:
                         return META_SHORT, begin, track
                     kind = TEMPO
+                    said = 65_536 * data[at] + 256 * data[at + 1] + data[at + 2]
                     tempos += 1
                 elif meta == 0x54:
                     if length < 5:
@@ -219,6 +255,7 @@ def scan(data: Buffer, ticks: Buffer, kinds: Buffer, offsets: Buffer, counts: Bu
                     if data[at + 1] in _REFUSED_EXPONENTS:
                         return BAD_DENOMINATOR, begin, track
                     kind = METER
+                    said = data[at] + 256 * data[at + 1]
                     meters += 1
                 elif meta == 0x59:
                     if length < 2:
@@ -233,10 +270,10 @@ def scan(data: Buffer, ticks: Buffer, kinds: Buffer, offsets: Buffer, counts: Bu
             tick += delta
             if tick > _HUGE:
                 tick = _HUGE
-            if keep and (kind != OTHER or count == first or ticks[count - 1] != tick):
+            if keep and (kind != OTHER or tick != seen):
+                seen = tick
                 ticks[count] = tick
-                kinds[count] = kind
-                offsets[count] = at
+                words[count] = (at << 32) | (said << 8) | kind
                 count += 1
         if tick > last_tick:
             last_tick = tick
@@ -251,14 +288,14 @@ def scan(data: Buffer, ticks: Buffer, kinds: Buffer, offsets: Buffer, counts: Bu
 
 
 def pair(
-    data: Buffer,
     ticks: Buffer,
-    kinds: Buffer,
-    offsets: Buffer,
+    words: Buffer,
     order: Buffer,
     division: int,
     last_tick: int,
-    slots: Buffer,
+    programs: Buffer,
+    queues: Buffer,
+    numbers: Buffer,
     heads: Buffer,
     tails: Buffer,
     following: Buffer,
@@ -272,8 +309,9 @@ def pair(
 ) -> tuple[int, int, int, int]:
     """Runs the clock over the messages in ``order`` and joins note-ons with their note-offs.
 
-    Open notes wait in queues, first in first out, one for each (channel, program, pitch). ``slots`` [16 x 129] of -1
-    numbers the pairs (channel, program) as they appear; ``heads`` [128 x pairs] of -1, ``tails`` [128 x pairs] and
+    Open notes wait in queues, first in first out, one for each (channel, program, pitch). ``programs`` [16] of 0 and
+    ``queues`` [16] of -1 are each channel's program and its first queue (of 128; -1: no note yet), ``numbers``
+    [16 x 129] of -1 is the first queue of each (channel, program). ``heads`` [queues] of -1, ``tails`` [queues] and
     ``following`` [notes] link the notes of a queue, and ``seconds`` [notes] is when they begin.
 
     Filled, with times in 10 ms: ``onsets``, ``durations``, ``notes`` (128 * program + pitch) and ``velocities``;
@@ -282,7 +320,6 @@ def pair(
 
     Returns (error, byte offset, rows of tempos, rows of meters).
     """
-    programs = [0] * 16
     tempo = DEFAULT_TEMPO
     # This order of operations, in double precision, is what the reference computes.
     seconds_per_tick = tempo * 1e-6 / division if division else 0.0
@@ -290,24 +327,59 @@ def pair(
     last = 0
     begun = 0
     used = 0
+    programs[9] = 128  # drums, whatever the program
     tempos[0] = 0
     tempos[1] = DEFAULT_TEMPO
     tempo_rows = 1
     meter_rows = 0
     for place in range(len(order)):
-        i = order[place]
-        tick = ticks[i]
-        if tick != last:
-            if division == 0 or (division < 0 and tempo > 0):
-                return NO_CLOCK, 12, 0, 0
-            time += (tick - last) * seconds_per_tick
-            last = tick
-        kind = kinds[i]
-        if kind == OTHER:
-            continue
-        at = offsets[i]
-        if kind == TEMPO:
-            tempo = (data[at] << 16) | (data[at + 1] << 8) | data[at + 2]
+        message = order[place]
+        tick = ticks[message]
+        if division <= 0 and tick != last and (division == 0 or tempo > 0):
+            return NO_CLOCK, 12, 0, 0
+        time += (tick - last) * seconds_per_tick  # no step adds nothing, which is faster than to ask
+        last = tick
+        word = words[message]
+        kind = word & 0xFF
+        if NOTE_OFF <= kind < NOTE_OFF + 32:
+            channel = kind & 0x0F
+            pitch = (word >> 8) & 0x7F
+            velocity = (word >> 16) & 0x7F
+            queue = queues[channel]
+            if kind >= NOTE_ON and velocity > 0:
+                if 100 * time >= MAX_ONSET + 0.5:
+                    return TOO_LATE, word >> 32, 0, 0
+                program = programs[channel]
+                if queue < 0:
+                    queue = used
+                    queues[channel] = queue
+                    numbers[129 * channel + program] = queue
+                    used += 128
+                seconds[begun] = time
+                onsets[begun] = round(100 * time)  # half to even
+                durations[begun] = UNCLOSED_DURATION
+                notes[begun] = 128 * program + pitch
+                velocities[begun] = velocity
+                following[begun] = -1
+                if heads[queue + pitch] < 0:
+                    heads[queue + pitch] = begun
+                else:
+                    following[tails[queue + pitch]] = begun
+                tails[queue + pitch] = begun
+                begun += 1
+            elif queue >= 0:
+                note = heads[queue + pitch]
+                if note >= 0:
+                    length = 100 * (time - seconds[note])
+                    durations[note] = MAX_DURATION if length >= MAX_DURATION else round(length)
+                    heads[queue + pitch] = following[note]
+        elif kind >= PROGRAM_CHANGE:
+            channel = kind & 0x0F
+            if channel != 9:
+                programs[channel] = (word >> 8) & 0x7F
+                queues[channel] = numbers[129 * channel + programs[channel]]
+        elif kind == TEMPO:
+            tempo = (word >> 8) & 0xFFFFFF
             seconds_per_tick = tempo * 1e-6 / division if division else 0.0
             if 100 * time < MAX_ONSET + 0.5:
                 onset = round(100 * time)
@@ -317,10 +389,9 @@ def pair(
                     tempo_rows += 1
                 tempos[2 * tempo_rows - 2] = onset
                 tempos[2 * tempo_rows - 1] = tempo
-            continue
-        if kind == METER:
-            numerator = data[at] + 0
-            exponent = data[at + 1] + 0
+        elif kind == METER:
+            numerator = (word >> 8) & 0xFF
+            exponent = (word >> 16) & 0xFF
             if 100 * time < MAX_ONSET + 0.5 and numerator > 0 and exponent <= MAX_DENOMINATOR_EXPONENT:
                 onset = round(100 * time)
                 end = 3 * meter_rows
@@ -331,43 +402,8 @@ def pair(
                 meters[3 * meter_rows - 3] = onset
                 meters[3 * meter_rows - 2] = numerator
                 meters[3 * meter_rows - 1] = 1 << exponent
-            continue
-        channel = kind & 0x0F
-        if kind >= PROGRAM_CHANGE:
-            programs[channel] = data[at] + 0
-            continue
-        program = 128 if channel == 9 else programs[channel]
-        pitch = data[at] + 0
-        slot = slots[129 * channel + program]
-        if kind >= NOTE_ON and data[at + 1] > 0:
-            if 100 * time >= MAX_ONSET + 0.5:
-                return TOO_LATE, at, 0, 0
-            if slot < 0:
-                slot = used
-                slots[129 * channel + program] = used
-                used += 1
-            key = 128 * slot + pitch
-            seconds[begun] = time
-            onsets[begun] = round(100 * time)  # half to even
-            durations[begun] = UNCLOSED_DURATION
-            notes[begun] = 128 * program + pitch
-            velocities[begun] = data[at + 1]
-            following[begun] = -1
-            if heads[key] < 0:
-                heads[key] = begun
-            else:
-                following[tails[key]] = begun
-            tails[key] = begun
-            begun += 1
-        elif slot >= 0:
-            key = 128 * slot + pitch
-            note = heads[key]
-            if note >= 0:
-                length = 100 * (time - seconds[note])
-                durations[note] = MAX_DURATION if length >= MAX_DURATION else round(length)
-                heads[key] = following[note]
     # The silence before the final end of track is a step of the clock too, though no note can see it.
-    if last_tick > last and (division == 0 or (division < 0 and tempo > 0)):
+    if last_tick > last and division <= 0 and (division == 0 or tempo > 0):
         return NO_CLOCK, 12, 0, 0
     if tempo_rows > 1 and tempos[2 * tempo_rows - 1] == tempos[2 * tempo_rows - 3]:
         tempo_rows -= 1
