@@ -14,6 +14,7 @@ that name, which every script in this folder would then miss.)
 import argparse
 import io
 import json
+import operator
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -31,8 +32,7 @@ REFUSALS = (
     # What mido raises on bytes that it does not read, and the reference takes for a bad file.
     *(OSError, EOFError, ValueError, TypeError, LookupError, ZeroDivisionError, OverflowError, mido.KeySignatureError),
 )
-LONG_ENOUGH = 5.0
-"""CPU seconds for which a fast reader goes through the files again and again."""
+TURNS = 20
 
 
 def reference(data: bytes) -> list[int] | None:
@@ -67,7 +67,12 @@ def reference(data: bytes) -> list[int] | None:
     return ids or None
 
 
-def ours(compiled: bool) -> Callable[[bytes], np.ndarray | None]:
+def answer(ids: object) -> object:
+    """Ids as a list, whatever they came as."""
+    return ids.tolist() if isinstance(ids, np.ndarray) else ids
+
+
+def ours(compiled: bool) -> Callable[[bytes], object]:
     """``encode_midi``; None where it refuses the file."""
 
     def encode(data: bytes) -> np.ndarray | None:
@@ -79,16 +84,12 @@ def ours(compiled: bool) -> Callable[[bytes], np.ndarray | None]:
     return encode
 
 
-def cpu_seconds(encode: Callable[[bytes], object], files: list[bytes], at_least: float) -> float:
-    """Mean CPU seconds of a pass over the files; passes are repeated until ``at_least`` so many are spent."""
-    passes, spent = 0, 0.0
-    while passes == 0 or spent < at_least:
-        started = time.process_time()
-        for data in files:
-            encode(data)
-        spent += time.process_time() - started
-        passes += 1
-    return spent / passes
+def cpu_seconds(encode: Callable[[bytes], object], files: list[bytes]) -> float:
+    """CPU seconds of a pass over the files."""
+    started = time.process_time()
+    for data in files:
+        encode(data)
+    return time.process_time() - started
 
 
 def evenly(items: list[Path], count: int) -> list[Path]:
@@ -110,19 +111,22 @@ def main() -> None:
     files = [path.read_bytes() for path in evenly(found, arguments.files)]
     megabytes = sum(map(len, files)) / 1e6
 
-    started = time.process_time()
-    expected = [reference(data) for data in rich.progress.track(files, "mido", transient=True)]
-    seconds = {"reference": time.process_time() - started}
-    identical = {}
-    for name, compiled in (("compiled", True), ("plain", False)):
-        if compiled and not has_numba():
-            print("numba is not installed, so nothing is compiled: pip install 'midillm_jax[train]'")
-            continue
-        encode = ours(compiled)
-        encoded = [encode(data) for data in files]  # the first call compiles
-        lists = [None if ids is None else ids.tolist() for ids in encoded]
-        identical[name] = sum(a == b for a, b in zip(lists, expected, strict=True))
-        seconds[name] = cpu_seconds(encode, files, LONG_ENOUGH)
+    readers: dict[str, Callable[[bytes], object]] = {"reference": reference, "plain": ours(compiled=False)}
+    if has_numba():
+        readers["compiled"] = ours(compiled=True)
+    else:
+        print("numba is not installed, so nothing is compiled: pip install 'midillm_jax[train]'")
+    # All of them once for their answers, which also compiles and warms up.
+    answers = {name: [answer(encode(data)) for data in files] for name, encode in readers.items()}
+    expected = answers.pop("reference")
+    identical = {name: sum(map(operator.eq, lists, expected)) for name, lists in answers.items()}
+
+    # By turns, so that other work on the machine slows all of them alike; a compiled pass is short, so it is over all.
+    spent = dict.fromkeys(readers, 0.0)
+    for turn in rich.progress.track(range(TURNS), "timing", transient=True):
+        part = files[turn::TURNS]
+        for name, encode in readers.items():
+            spent[name] += cpu_seconds(encode, files) / TURNS if name == "compiled" else cpu_seconds(encode, part)
 
     refused = sum(ids is None for ids in expected)
     notes = sum(len(ids) // 3 for ids in expected if ids)
@@ -131,11 +135,11 @@ def main() -> None:
     print("|---|---|---|---|---|")
     titles = {"reference": "mido, then arithmetic", "compiled": "ours, compiled", "plain": "ours, plain Python"}
     rows = {}
-    for name, spent in seconds.items():
+    for name, seconds in spent.items():
         row = {
-            "files_per_second": round(len(files) / spent, 1),
-            "megabytes_per_second": round(megabytes / spent, 2),
-            "times_the_reference": round(seconds["reference"] / spent, 1),
+            "files_per_second": round(len(files) / seconds, 1),
+            "megabytes_per_second": round(megabytes / seconds, 2),
+            "times_the_reference": round(spent["reference"] / seconds, 1),
         }
         same = ""
         if name in identical:

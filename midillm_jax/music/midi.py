@@ -109,7 +109,7 @@ def read_midi(data: bytes, *, compiled: bool = False) -> NoteTable:
     """Reads the notes of a standard MIDI file of type 0 or 1.
 
     ``compiled`` is for a caller with many files: the loops are then compiled by numba where it is installed (some
-    seconds once, afterwards from a cache; about 60 times as fast). The table is the same either way.
+    seconds once, afterwards from a cache; about 50 times as fast). The table is the same either way.
 
     Raises :class:`MidiError` where the reference package refuses the file, and where an onset exceeds int32.
     """
