@@ -12,9 +12,8 @@ import numpy as np
 
 from midillm_jax.data.records import Piece, TextRecord, pack_piece, pack_text
 from midillm_jax.data.sources import Record, decode_text
-from midillm_jax.music.amt import encode_notes
 from midillm_jax.music.midi import MidiError, NoteTable, read_midi
-from midillm_jax.music.vocab import TICKS_PER_SECOND
+from midillm_jax.music.vocab import DURATION_OFFSET, NOTE_OFFSET, TICKS_PER_SECOND
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -120,23 +119,28 @@ def notes_digest(notes: NoteTable) -> str:
     Files that differ only in velocities, ticks per beat, texts, silence in front or the order of notes that begin
     together have the same.
     """
-    triples = encode_notes(notes).reshape(-1, 3)
-    triples[:, 0] -= triples[:1, 0]
-    onset, duration, note = triples.T
-    return hashlib.sha256(triples[np.lexsort((duration, note, onset))].astype("<i4").tobytes()).hexdigest()
+    # Sorted as one number, which numpy does far faster than by three keys: onset, 15 bits of note, 10 of duration.
+    key = notes.onsets.astype(np.int64)
+    key -= key[:1].copy()
+    key = (key << 25) | (notes.notes << 10) | notes.durations
+    key.sort()
+    triples = np.empty((len(key), 3), "<i4")
+    triples[:, 0] = key >> 25
+    triples[:, 1] = (key & 1023) + DURATION_OFFSET
+    triples[:, 2] = ((key >> 10) & 32767) + NOTE_OFFSET
+    return hashlib.sha256(triples.tobytes()).hexdigest()
 
 
 def filtered_out(notes: NoteTable, filters: Filters) -> str:
     """Why a piece is left out; empty when it is kept."""
     count, seconds = len(notes), int(notes.onsets[-1]) / TICKS_PER_SECOND
-    programs = len(notes.programs())
     if count < filters.min_notes:
         return f"has {count} notes, fewer than the filter's {filters.min_notes}"
     if seconds < filters.min_seconds:
         return f"ends after {seconds:.1f} s, before the filter's {filters.min_seconds:g} s"
     if filters.max_seconds is not None and seconds > filters.max_seconds:
         return f"ends after {seconds:.1f} s, beyond the filter's {filters.max_seconds:g} s"
-    if filters.max_programs is not None and programs > filters.max_programs:
+    if filters.max_programs is not None and (programs := len(notes.programs())) > filters.max_programs:
         return f"has {programs} instruments, more than the filter's {filters.max_programs}"
     return ""
 

@@ -44,6 +44,7 @@ RECORD_VERSION = 1
 _PIECE = b"MP"
 _TEXT = b"MT"
 _HEADER_BYTES = 4
+_PITCH_BITS = PITCHES.bit_length() - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +87,8 @@ def pack_piece(piece: Piece) -> bytes:
             *_texts([piece.source, piece.piece_id, piece.name, *piece.captions]),
             _column(_steps(table.onsets)),
             _column(table.durations),
-            _column(table.notes % PITCHES),
-            _column(table.notes // PITCHES),
+            _column(table.notes & (PITCHES - 1)),
+            _column(table.notes >> _PITCH_BITS),
             _column(table.velocities),
             _column(_steps(table.tempos[:, 0])),
             _column(table.tempos[:, 1]),
@@ -155,17 +156,20 @@ def _header(magic: bytes) -> bytes:
 
 
 def _steps(ticks: np.ndarray) -> np.ndarray:
-    return np.diff(ticks, prepend=ticks.dtype.type(0))
+    steps = ticks.copy()  # the first counts from 0
+    steps[1:] -= ticks[:-1]
+    return steps
 
 
 def _column(items: np.ndarray) -> bytes:
     if len(items) == 0:
         return b"\x01"
-    if items.min() < 0:
+    largest = int(items.view(f"u{items.itemsize}").max())  # a negative number is the largest of all
+    if items.dtype.kind == "i" and largest >> (8 * items.itemsize - 1):
         raise ValueError(f"a record holds unsigned numbers that never step back, found {items.min()}")
-    width = max(1, (int(items.max()).bit_length() + 7) // 8)
-    planes = items.astype("<u8").view(np.uint8).reshape(len(items), 8)[:, :width].T
-    return bytes([width]) + planes.tobytes()
+    width = max(1, (largest.bit_length() + 7) // 8)
+    planes = [items, *(items >> shift for shift in range(8, 8 * width, 8))]
+    return b"".join([bytes([width]), *(plane.astype(np.uint8).tobytes() for plane in planes)])  # the low byte of each
 
 
 def _texts(texts: list[str]) -> list[bytes]:

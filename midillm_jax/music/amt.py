@@ -34,8 +34,11 @@ def encode_midi(data: bytes, *, compiled: bool = False) -> np.ndarray:
 
 def encode_notes(table: NoteTable) -> np.ndarray:
     """The events of a note table in its order, int32 [3n]."""
-    columns = [table.onsets, table.durations + DURATION_OFFSET, table.notes + NOTE_OFFSET]
-    return np.stack(columns, axis=1).astype(np.int32).reshape(-1)
+    events = np.empty((len(table), 3), np.int32)
+    events[:, 0] = table.onsets
+    np.add(table.durations, DURATION_OFFSET, out=events[:, 1])
+    np.add(table.notes, NOTE_OFFSET, out=events[:, 2])
+    return events.reshape(-1)
 
 
 def decode_notes(amt_ids: np.ndarray) -> NoteTable:
