@@ -23,8 +23,10 @@ Parsed = TypeVar("Parsed")
 EXTRAS = {
     "absl": "train",
     "array_record": "train",
+    "datasketch": "train",
     "etils": "train",
     "grain": "train",
+    "matplotlib": "train",
     "numba": "train",
     "optax": "train",
     "orbax": "train",

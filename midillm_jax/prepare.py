@@ -1,7 +1,7 @@
 """``python -m midillm_jax.prepare``: files become shards that training reads.
 
 midi: a folder of MIDI files; pairs: MIDI files with captions; text: text files; tokenizer: learns a vocabulary;
-caption: writes captions of MIDI files; demo: writes a small made-up corpus.
+caption: writes captions of MIDI files; demo: writes a small made-up corpus; dedupe: leaves out what occurs twice.
 """
 
 from collections.abc import Callable
@@ -158,6 +158,33 @@ def caption(input: Path, out: Path, manifest: Path | None = None, exclude: Globs
     caption_folder(input, out, manifest=manifest, exclude=exclude, seed=seed)
 
 
+def dedupe(
+    input: Paths,
+    out: Path,
+    threshold: float = 0.4,
+    within: bool = False,
+    exclude_ids: Path | None = None,
+    report_only: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Leaves out of prepared folders what an earlier folder or a held-out split has already.
+
+    Args:
+        input: Folders made by prepare midi or pairs, the one of the last training stage first.
+        out: Folder to write removed.jsonl and the new folders into.
+        threshold: Least similarity of near duplicates, above 0 and up to 1.
+        within: Also keep only the first of equal pieces of one split.
+        exclude_ids: File of names (one a line, or a JSON list): nothing like these pieces stays in training.
+        report_only: Write no folders, only what would be removed.
+        overwrite: Replace folders that were made differently.
+    """
+    from midillm_jax.data import dedupe as deduping
+
+    listed = frozenset[str]() if exclude_ids is None else deduping.read_listed(exclude_ids)
+    options = deduping.Options(threshold, within, listed)
+    deduping.dedupe(input, out, options, report_only=report_only, overwrite=overwrite)
+
+
 SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "midi": midi,
     "pairs": pairs,
@@ -165,6 +192,7 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "tokenizer": tokenizer,
     "caption": caption,
     "demo": demo,
+    "dedupe": dedupe,
 }
 
 
