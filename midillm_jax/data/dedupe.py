@@ -354,8 +354,9 @@ def _copy(source: Path, manifest: Manifest, split: SplitName, target: Path, gone
     with ShardWriter(target, split) as writer:
         if manifest.splits[split].records:
             reader = open_split(source, split)
-            for start in range(0, len(reader), _BATCH):
-                records = [i for i in range(start, min(start + _BATCH, len(reader))) if i not in gone]
+            stays = [record for record in range(len(reader)) if record not in gone]
+            for start in range(0, len(stays), _BATCH):
+                records = stays[start : start + _BATCH]
                 for record, packed in zip(records, reader.__getitems__(records), strict=True):
                     writer.write(packed, int(reader.lengths[record]))
     return writer.split
