@@ -1,7 +1,8 @@
 """``python -m midillm_jax.prepare``: files become shards that training reads.
 
 midi: a folder of MIDI files; pairs: MIDI files with captions; text: text files; tokenizer: learns a vocabulary;
-caption: writes captions of MIDI files; demo: writes a small made-up corpus; dedupe: leaves out what occurs twice.
+caption: writes captions of MIDI files; demo: writes a small made-up corpus; dedupe: leaves out what occurs twice;
+inspect: says what a folder of shards holds.
 """
 
 from collections.abc import Callable
@@ -185,6 +186,29 @@ def dedupe(
     deduping.dedupe(input, out, options, report_only=report_only, overwrite=overwrite)
 
 
+def inspect(
+    shards: tyro.conf.Positional[Path],
+    out: Path | None = None,
+    examples: int = 3,
+    sample: int = 10_000,
+    seed: int = 0,
+    tokenizer: str | None = None,
+) -> None:
+    """Prints what a prepared folder holds, and draws its histograms.
+
+    Args:
+        shards: The folder.
+        out: The PNG to write.
+        examples: Records to show.
+        sample: Records to read at most; counts and lengths are of all of them.
+        seed: Draws the sample and the examples.
+        tokenizer: Decodes the examples of a folder of text.
+    """
+    from midillm_jax.data import inspection
+
+    inspection.inspect(shards, picture=out, examples=examples, sample=sample, seed=seed, tokenizer=tokenizer)
+
+
 SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "midi": midi,
     "pairs": pairs,
@@ -193,6 +217,7 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "caption": caption,
     "demo": demo,
     "dedupe": dedupe,
+    "inspect": inspect,
 }
 
 
