@@ -19,9 +19,11 @@ EXTRAS = {
     "train": [
         "absl-py>=2.5.1",
         "array_record>=0.8.6",
+        "datasketch>=2.0.0",
         "etils[epath]>=1.15",
         "fsspec>=2026.9",
         "grain>=0.2.18",
+        "matplotlib>=3.11",
         "numba>=0.68",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",

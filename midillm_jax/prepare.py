@@ -1,7 +1,8 @@
 """``python -m midillm_jax.prepare``: files become shards that training reads.
 
 midi: a folder of MIDI files; pairs: MIDI files with captions; text: text files; tokenizer: learns a vocabulary;
-caption: writes captions of MIDI files; demo: writes a small made-up corpus.
+caption: writes captions of MIDI files; demo: writes a small made-up corpus; dedupe: leaves out what occurs twice;
+inspect: says what a folder of shards holds.
 """
 
 import dataclasses
@@ -218,6 +219,56 @@ def caption(input: Path, out: Path, manifest: Path | None = None, exclude: Globs
     caption_folder(input, out, manifest=manifest, exclude=exclude, seed=seed)
 
 
+def dedupe(
+    input: Paths,
+    out: Path,
+    threshold: float = 0.4,
+    within: bool = False,
+    exclude_ids: Path | None = None,
+    report_only: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Leaves out of prepared folders what an earlier folder or a held-out split has already.
+
+    Args:
+        input: Folders made by prepare midi or pairs, the one of the last training stage first.
+        out: Folder to write removed.jsonl and the new folders into.
+        threshold: Least similarity of near duplicates, above 0 and up to 1.
+        within: Also keep only the first of equal pieces of one split.
+        exclude_ids: File of names (one a line, or a JSON list): nothing like these pieces stays in training.
+        report_only: Write no folders, only what would be removed.
+        overwrite: Replace folders that were made differently.
+    """
+    from midillm_jax.data import dedupe as deduping
+
+    listed = frozenset[str]() if exclude_ids is None else deduping.read_listed(exclude_ids)
+    options = deduping.Options(threshold, within, listed)
+    deduping.dedupe(input, out, options, report_only=report_only, overwrite=overwrite)
+
+
+def inspect(
+    shards: tyro.conf.Positional[Path],
+    out: Path | None = None,
+    examples: int = 3,
+    sample: int = 10_000,
+    seed: int = 0,
+    tokenizer: str | None = None,
+) -> None:
+    """Prints what a prepared folder holds, and draws its histograms.
+
+    Args:
+        shards: The folder.
+        out: The PNG to write.
+        examples: Records to show.
+        sample: Records to read at most; counts and lengths are of all of them.
+        seed: Draws the sample and the examples.
+        tokenizer: Decodes the examples of a folder of text.
+    """
+    from midillm_jax.data import inspection
+
+    inspection.inspect(shards, picture=out, examples=examples, sample=sample, seed=seed, tokenizer=tokenizer)
+
+
 SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "midi": midi,
     "pairs": pairs,
@@ -225,6 +276,8 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "tokenizer": tokenizer,
     "caption": caption,
     "demo": demo,
+    "dedupe": dedupe,
+    "inspect": inspect,
 }
 
 

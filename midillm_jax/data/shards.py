@@ -6,7 +6,8 @@
     validation-...                      the same for the held-out split
 
 Records of a split are numbered from 0 through its shards in order. Shards are compressed with zstd by ArrayRecord;
-the same records give the same bytes.
+the same records give the same bytes. A folder may be read from a bucket (``gs://``): ArrayRecord fetches each record
+by a request of its own, the other files are read through etils.epath and gcsfs.
 """
 
 import array
@@ -121,10 +122,18 @@ def read_manifest(folder: Path | str) -> Manifest:
     """The manifest of a prepared folder, local or in a bucket.
 
     Raises:
-        UserError: no such folder or manifest, another format, or a field that is missing, unknown or malformed.
+        UserError: no such folder or manifest, another format, a field that is missing, unknown or malformed, or a
+            bucket that cannot be read from here.
     """
     path = _path(folder) / MANIFEST_NAME
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except ImportError as error:
+        raise UserError(
+            f"{folder} lies in a bucket and the package that reads those is missing ({error}); pip install gcsfs, or "
+            "mount the bucket with gcsfuse, or copy the folder here with `gcloud storage cp -r`"
+        ) from error
+    if not exists:
         raise UserError(f"{folder} holds no {MANIFEST_NAME}: give a folder made by `python -m midillm_jax.prepare`")
     try:
         document = json.loads(path.read_text())
@@ -270,13 +279,27 @@ class SplitReader:
         return len(self._source)
 
     def __getitem__(self, record: int) -> bytes:
-        return self._source[record]
+        """The bytes of one record. Raises UserError: it is damaged, or the disk or the bucket does not give it."""
+        try:
+            return self._source[record]
+        except RuntimeError as error:
+            raise self._unreadable(error) from error
 
     def __getitems__(self, records: Sequence[int]) -> Sequence[bytes]:
-        return self._source.__getitems__(records)
+        """Those of several records, fetched side by side. Raises UserError as for one."""
+        try:
+            return self._source.__getitems__(records)
+        except RuntimeError as error:
+            raise self._unreadable(error) from error
 
     def __repr__(self) -> str:
         return f"SplitReader({self.folder}, {self.name}, {len(self)} records)"
+
+    def _unreadable(self, error: RuntimeError) -> UserError:
+        return UserError(
+            f"{self.folder}: a record of {self.name} cannot be read ({error}); copy the folder again or prepare it "
+            "again; where it lies in a bucket, see that this machine may read it, or mount the bucket with gcsfuse"
+        )
 
 
 def open_split(
@@ -290,6 +313,11 @@ def open_split(
         UserError: no manifest, another format, kind or tokenizer, an empty split, or a file that is missing or has
             another size than the manifest says.
     """
+    if (scheme := str(folder).partition("://")[0]) != str(folder) and scheme != "gs":
+        raise UserError(
+            f"{folder}: shards are read from this machine's folders and from gs:// buckets, not from {scheme}://; copy "
+            "the folder here"
+        )
     manifest = read_manifest(folder)
     if manifest.kind not in kinds:
         raise UserError(

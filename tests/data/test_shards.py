@@ -1,7 +1,14 @@
 """Records, shards and manifests: what goes in comes out, and what cannot be read is named."""
 
 import dataclasses
+import http.server
 import json
+import re
+import subprocess
+import sys
+import threading
+import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +18,7 @@ from midillm_jax.data.shards import (
     Manifest,
     Piece,
     ShardWriter,
+    SplitReader,
     TextRecord,
     TokenizerId,
     open_split,
@@ -251,3 +259,82 @@ def test_an_empty_split_is_named(tmp_path: Path) -> None:
     write_manifest(tmp_path, dataclasses.replace(manifest, splits=manifest.splits | {"validation": writer.split}))
     with pytest.raises(UserError, match="has no validation records"):
         open_split(tmp_path, "validation")
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    manifest = write_folder(tmp_path, [piece(list(range(5_000)))])
+    shard = tmp_path / manifest.splits["train"].shards[0].name
+    content = bytearray(shard.read_bytes())
+    content[1_000:1_100] = bytes(byte ^ 255 for byte in content[1_000:1_100])
+    shard.write_bytes(content)
+    reader = open_split(tmp_path, "train")
+    with pytest.raises(UserError, match=f"{tmp_path}: a record of train cannot be read .*copy the folder again"):
+        reader[0]
+    with pytest.raises(UserError, match="a record of train cannot be read"):
+        reader.__getitems__([0])
+
+
+class _Bucket(http.server.BaseHTTPRequestHandler):
+    """Gives the objects of a folder as Google's storage does."""
+
+    folder: Path
+
+    def do_GET(self) -> None:
+        name = re.fullmatch(r"/storage/v1/b/bucket/o/([^?]+)\?alt=media", self.path)
+        path = self.folder / urllib.parse.unquote(name[1]) if name else self.folder
+        if not path.is_file():
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        content = path.read_bytes()
+        first, _, last = self.headers["range"].removeprefix("bytes=").partition("-")
+        start = int(first) if first else max(0, len(content) - int(last))
+        part = content[start : int(last) + 1 if first and last else None]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(part)))
+        self.send_header("Content-Range", f"bytes {start}-{start + len(part) - 1}/{len(content)}")
+        self.send_header("x-goog-generation", "1")
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, *message: object) -> None:
+        pass
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that stands for gs://bucket in what ArrayRecord reads."""
+    handler = type("Bucket", (_Bucket,), {"folder": tmp_path})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("CLOUD_STORAGE_EMULATOR_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        yield tmp_path
+        server.shutdown()
+
+
+def test_records_are_read_from_a_bucket(bucket: Path) -> None:
+    pieces = [piece(list(range(n)), name=f"{n}.mid") for n in range(1, 41)]
+    manifest = write_folder(bucket / "some" / "shards", pieces, shard_bytes=1_000)
+    here = open_split(bucket / "some" / "shards", "train")
+    there = SplitReader("gs://bucket/some/shards", "train", manifest, here.lengths)
+    assert [there[i] for i in (39, 0, 17)] == [here[i] for i in (39, 0, 17)]
+    assert there.__getitems__([3, 30]) == here.__getitems__([3, 30])
+    nowhere = SplitReader("gs://bucket/other", "train", manifest, here.lengths)
+    with pytest.raises(UserError, match=r"gs://bucket/other: a record of train cannot be read .*404.*gcsfuse"):
+        nowhere[0]
+
+
+def test_a_bucket_without_its_package_is_named() -> None:
+    script = (
+        "import sys; sys.modules['gcsfs'] = None; from midillm_jax.data.shards import open_split; "
+        "open_split('gs://bucket/shards', 'train')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    error = done.stderr.splitlines()[-1]
+    assert re.search(r"UserError: gs://bucket/shards lies in a bucket .*pip install gcsfs, or mount", error), error
+
+
+def test_a_place_that_shards_cannot_be_read_from_is_named() -> None:
+    with pytest.raises(UserError, match=r"s3://bucket/shards: .*not from s3://"):
+        open_split("s3://bucket/shards", "train")
