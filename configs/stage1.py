@@ -2,12 +2,10 @@
 
     python -m midillm_jax.train --config stage1.py --init-from models/Llama-3.2-1B
 
-The data, once unpacked to files of text and MIDI (``prepare`` reads no parquet and no archives yet; leave the pieces
-of stage 2 out of GigaMIDI), with the reference's filters::
+The data of both stages, from what is published to shards, with the reference's filters and without the pieces of
+stage 2 (GigaMIDI is gated; without ``--gigamidi`` Lakh takes its place)::
 
-    python -m midillm_jax.prepare text --input musicpile --tokenizer models/Llama-3.2-1B --out data/musicpile
-    python -m midillm_jax.prepare midi --input gigamidi --out data/gigamidi --filters.min-notes 100 \\
-        --filters.min-seconds 10 --filters.max-seconds 3600 --filters.max-programs 16
+    launch/data.sh --tokenizer models/Llama-3.2-1B --gigamidi raw/gigamidi
 
 A TPU v5e-64 or more; not run: no accelerator was at hand. 3.1 B tokens in all, as in the paper: 11,826 steps of 128
 rows x 2,048 tokens. What loss to expect is not known yet.
@@ -57,7 +55,7 @@ def get_config() -> Config:
             row_length=2048,
             music_rows=64,
             text_rows=64,
-            music=(Source("data/gigamidi"),),
+            music=(Source("data/midi"),),
             text=(Source("data/musicpile"),),
             streams=64,
             caption_dropout=1.0,

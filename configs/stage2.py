@@ -2,10 +2,7 @@
 
     python -m midillm_jax.train --config stage2.py
 
-The data, once MidiCaps' archive is unpacked, with the reference's filters::
-
-    python -m midillm_jax.prepare pairs --input train.json --midi midicaps --out data/lakh_midicaps \\
-        --filters.min-notes 100 --filters.min-seconds 10 --filters.max-seconds 3600 --filters.max-programs 16
+The data: launch/data.sh, as for stage1.py.
 
 Begins with the weights of stage1.py. A TPU v5e-64 or more; not run: no accelerator was at hand. About 5 B tokens, as
 in the paper: 19,073 steps of 128 rows x 2,048 tokens. What loss to expect is not known yet.

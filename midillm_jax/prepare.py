@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Globs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="GLOB ...")]
 Inputs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIR|FILE|URL ...")]
+Folders = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
 Location = Annotated[str, tyro.conf.arg(metavar="DIR|FILE|URL")]
 Options = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")]
 
@@ -220,7 +221,7 @@ def caption(input: Path, out: Path, manifest: Path | None = None, exclude: Globs
 
 
 def dedupe(
-    input: Paths,
+    input: Folders,
     out: Path,
     threshold: float = 0.4,
     within: bool = False,
