@@ -11,7 +11,7 @@ import re
 from typing import Any, Literal
 
 from midillm_jax.data.shards import SplitName
-from midillm_jax.data.sources import Record, storage
+from midillm_jax.data.sources import MIDI_SUFFIXES, Record, storage
 from midillm_jax.errors import UserError
 
 SPLIT_VERSION = 3
@@ -75,24 +75,26 @@ def split_of(group: str, validation_share: float) -> SplitName:
 
 
 def stem_of(name: str) -> str:
-    """The name of a record's file without folder and suffix."""
-    return posixpath.basename(name).partition(".")[0]
+    """The name of a piece's file without folder and MIDI suffix."""
+    stem, suffix = posixpath.splitext(posixpath.basename(name))
+    return stem if suffix.lower() in MIDI_SUFFIXES else stem + suffix
 
 
 def read_ids(path: str) -> frozenset[str]:
-    """Names of pieces from a file: a JSON list, or one a line; folders and suffixes are taken off.
+    """Names of pieces from a file: a JSON list of strings, or one a line; folders and MIDI suffixes are taken off.
 
     Raises:
-        UserError: there is none in it.
+        UserError: no such file, or no names in it.
     """
-    text = storage.read_bytes(path).decode("utf-8", "replace")
-    try:
-        names = json.loads(text)
-        if not isinstance(names, list):
-            names = text.split()
-    except ValueError:
-        names = text.split()
-    ids = frozenset(stem_of(str(name)) for name in names)
-    if not ids:
-        raise UserError(f"{path}: no ids in it; give a file with one name of a piece a line, or a JSON list of them")
-    return ids
+    if not storage.is_file(path):
+        raise UserError(f"{path}: no such file; expected names of pieces, one a line or as a JSON list")
+    text = storage.read_bytes(path).decode("utf-8", "surrogateescape").strip()
+    names: Any = text.splitlines()
+    if text.startswith("["):
+        try:
+            names = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{path}: begins like a JSON list but is none ({error})") from error
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: expected names of pieces, one a line or as a JSON list of strings")
+    return frozenset(stem_of(name.strip()) for name in names if name.strip())

@@ -54,19 +54,30 @@ def test_midicaps_column_decides() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["lmd_full/f/abc.mid\n  def.mid \n\nghi\n", json.dumps(["abc", "x/def.mid", "ghi"]), "abc def\tghi"],
+    ["lmd_full/f/abc.mid\n  def.v2.MID \n\nghi\n", json.dumps(["abc", "x/def.v2.mid", "ghi"])],
 )
 def test_ids_from_a_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "ids").write_text(text)
     ids = read_ids(str(tmp_path / "ids"))
-    assert ids == {"abc", "def", "ghi"}
+    assert ids == {"abc", "def.v2", "ghi"}
     rule = SplitRule("hash", 0.0, ids)
-    assert [rule.side(record(name), "x") for name in ("a/def.mid", "ghi", "defg.mid")] == ["test", "test", "train"]
+    names = ("a/def.v2.mid", "ghi", "def.v1.mid", "def.mid", "abcd")
+    assert [rule.side(record(name), "x") for name in names] == ["test", "test", "train", "train", "train"]
 
 
-def test_a_file_without_ids(tmp_path: Path) -> None:
-    (tmp_path / "ids").write_text("\n")
-    with pytest.raises(UserError, match="ids: no ids in it"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("\n", "expected names of pieces, one a line"),
+        ("[1, 2]", "expected names of pieces, one a line"),
+        ('["a",', "begins like a JSON list but is none"),
+    ],
+)
+def test_a_file_without_ids(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "ids").write_text(text)
+    with pytest.raises(UserError, match=f"ids: {message}"):
         read_ids(str(tmp_path / "ids"))
 
 
