@@ -1,0 +1,95 @@
+"""The key of a piece, from its notes alone: Krumhansl and Schmuckler's correlation, and the bass it ends on.
+
+Key signatures are not asked: most files set none, or leave C where nobody chose. The method is that of C. L. Krumhansl,
+Cognitive Foundations of Musical Pitch (1990), ch. 4: how long each pitch class sounds is correlated with a profile of
+each of the 24 keys. The profiles are those of J. Albrecht and D. Shanahan, "The Use of Large Corpora to Train a New
+Type of Key-Finding Algorithm", Music Perception 31 (2013).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.vocab import DRUM_PROGRAM, PITCHES
+
+TONICS: dict[str, tuple[str, ...]] = {
+    "major": ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"),
+    "minor": ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B"),
+}
+"""The usual spelling of each of the twelve tonics."""
+_MODES = ("major", "minor")
+_MAJOR_PROFILE = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081)
+_MINOR_PROFILE = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052)
+_LAST_BASS = 0.08
+"""What ending over its tonic adds to a key's correlation. Tells relative keys apart, and keys a fifth apart."""
+_LEAST_SCORE = 0.6
+"""Below this no key's profile looks like the piece, and none is named."""
+_LEAST_MARGIN = 0.04
+"""By which the best key must lead the second for either to be named."""
+_SAME_MOMENT = 8
+"""Ticks within which the last notes' onsets count as one chord."""
+_UNTUNED = np.isin(np.arange(DRUM_PROGRAM + 1), (113, 115, 116, 117, 118, *range(119, 129)))
+"""Programs whose pitch is not one: agogo, woodblock, taiko, toms, synth drum, sound effects, the drum kit."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A tonic (pitch class) and "major" or "minor"."""
+
+    tonic: int
+    mode: str
+
+    @property
+    def name(self) -> str:
+        """As MidiCaps writes it: "Eb major"."""
+        return f"{TONICS[self.mode][self.tonic]} {self.mode}"
+
+
+def tuned(table: NoteTable) -> np.ndarray:
+    """bool [n]: which notes have a pitch that harmony is made of, so no drums and no sound effects."""
+    return ~_UNTUNED[table.notes // PITCHES]
+
+
+def estimate_key(table: NoteTable) -> Key | None:
+    """The key, or None where no key stands out: an untuned, a chromatic or an ambiguous piece."""
+    chosen = tuned(table)
+    onsets, pitches = table.onsets[chosen], table.notes[chosen] % PITCHES
+    lengths = np.maximum(table.durations[chosen], 1)
+    sounding = np.bincount(pitches % 12, weights=lengths, minlength=12)
+    if np.count_nonzero(sounding) < 3:
+        return None
+    last = (onsets >= onsets[-1] - _SAME_MOMENT) | (onsets + lengths > onsets[-1] + _SAME_MOMENT)
+    return key_of(sounding, int(pitches[last].min()) % 12)
+
+
+def key_of(sounding: np.ndarray, last_bass: int | None = None) -> Key | None:
+    """The key of a distribution (float [12], time for which each pitch class sounds), or None.
+
+    ``last_bass`` is the pitch class of the lowest note of the last chord.
+    """
+    scores = key_scores(sounding)
+    if last_bass is not None:
+        scores[[last_bass, 12 + last_bass]] += _LAST_BASS
+    second, best = np.sort(scores)[-2:]
+    if best < _LEAST_SCORE or best - second < _LEAST_MARGIN:
+        return None
+    mode, tonic = divmod(int(scores.argmax()), 12)
+    return Key(tonic, _MODES[mode])
+
+
+def key_scores(sounding: np.ndarray) -> np.ndarray:
+    """float64 [24]: correlation with the profile of each major key, C upwards, then of each minor key."""
+    centred = sounding - sounding.mean()
+    norm = np.linalg.norm(centred)
+    return _PROFILES @ (centred / norm) if norm else np.zeros(24)
+
+
+def _profiles() -> np.ndarray:
+    """float64 [24, 12], each row of mean 0 and length 1."""
+    rows = np.array([np.roll(profile, tonic) for profile in (_MAJOR_PROFILE, _MINOR_PROFILE) for tonic in range(12)])
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+_PROFILES = _profiles()
