@@ -5,7 +5,6 @@ the way that fits best, less a price a part, is kept. This is template matching 
 Recognition of Musical Sound", ICMC 1999) on notes in place of a spectrum.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,20 +29,27 @@ QUALITIES: dict[str, tuple[int, ...]] = {
 }
 """Semitones above the root, by what a chord's name adds to its root."""
 _SUFFIXES = tuple(QUALITIES)
-_PRICES = {"7": 0.02, "m7": 0.03, "maj7": 0.03, "dim": 0.04, "m7b5": 0.04, "dim7": 0.05, "aug": 0.08, "sus4": 0.06, "5": 0.1}
+_PRICES = {
+    **{"7": 0.02, "m7": 0.04, "maj7": 0.06, "dim": 0.04, "m7b5": 0.04, "dim7": 0.08, "aug": 0.08},
+    **{"sus4": 0.06, "5": 0.15},
+}
 """What a quality has to fit better by than a major or a minor triad."""
 _ROOT_IN_BASS = 0.15
-_PART_PRICE = 0.12
+_PART_PRICE = 0.08
 """What every further chord in a bar has to make good."""
-_WEAK_BASS = 0.5
+_WEAK_BASS = 0.4
 """Weight of the bass of a part's later beats beside its first."""
 _LEAST_FIT = 0.75
 """Cosine below which a part has no chord."""
+_LEAST_SEVENTH = 0.08
+"""Share of what sounds that a chord's fourth tone must have; less is a passing note."""
 _LEAST_OVERLAP = 0.1
 """Share of a beat that a note must sound to be its bass."""
 _PERIODS = (3, 4, 5)
-_MIN_SHARE = 0.5
+_LEAST_SHARE = 0.5
 """Of the time that must have a chord for the piece to have a progression."""
+_LEAST_COVERED = 0.125
+"""Share of a piece's chords that a repeated run must make up."""
 _NO_CHORD = -1
 
 
@@ -56,7 +62,7 @@ class Chord:
 
     def name(self, key: Key | None) -> str:
         """ "Bbm7", the root as it is spelled in the key."""
-        return _spelled(self.root, key) + self.quality
+        return _spelled(self, key) + self.quality
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,8 @@ class Harmony:
     """None where nothing that sounds is a chord."""
     starts: tuple[float, ...]
     """Ticks of 10 ms."""
+    end: float
+    """Tick at which the last one ends."""
     share: float
     """Of the time, with a chord."""
 
@@ -91,7 +99,8 @@ def find_harmony(table: NoteTable, grid: Grid) -> Harmony:
     lengths = np.diff(starts, append=grid.edges[-1])
     share = float(lengths[chords != _NO_CHORD].sum() / max(lengths.sum(), 1.0))
     changes = np.append(True, chords[1:] != chords[:-1])
-    return Harmony(tuple(map(_chord, chords[changes].tolist())), tuple(starts[changes].tolist()), share)
+    named = tuple(_chord(number) for number in chords[changes].tolist())
+    return Harmony(named, tuple(starts[changes].tolist()), float(grid.edges[-1]), share)
 
 
 def _chord(number: int) -> Chord | None:
@@ -124,18 +133,18 @@ def _cut_bars(chroma: np.ndarray, lowest: np.ndarray, first: np.ndarray, size: i
     beats = first[:, None] + np.arange(size)
     bar_chroma = chroma[beats]
     mass = np.maximum(bar_chroma.sum((1, 2)), 1e-9)
-    best = np.full(len(first), -np.inf)
-    ways = [_fit(bar_chroma, lowest[beats], way) for way in _ways(size)]
-    for number, (way, (_, fits, masses)) in enumerate(zip(_ways(size), ways, strict=True)):
-        total = (fits * masses).sum(1) / mass - _PART_PRICE * (len(way) - 1)
-        better = total > best
-        best[better] = total[better]
-        chosen = np.where(better, number, chosen) if number else np.zeros(len(first), np.int64)
+    ways = _ways(size)
+    totals, numbers = [], []
+    for way in ways:
+        chords_of_way, fits, masses = _fit(bar_chroma, lowest[beats], way)
+        totals.append((fits * masses).sum(1) / mass - _PART_PRICE * (len(way) - 1))
+        numbers.append(chords_of_way)
+    chosen = np.argmax(totals, axis=0)
     starts, chords = [], []
-    for number, (way, (numbers, _, _)) in enumerate(zip(_ways(size), ways, strict=True)):
-        mine = chosen == number
+    for place, way in enumerate(ways):
+        mine = chosen == place
         starts.append((first[mine, None] + np.array(way)).ravel())
-        chords.append(numbers[mine].ravel())
+        chords.append(numbers[place][mine].ravel())
     return np.concatenate(starts), np.concatenate(chords)
 
 
@@ -153,7 +162,7 @@ def _ways(size: int) -> list[tuple[int, ...]]:
 
 def _fit(chroma: np.ndarray, lowest: np.ndarray, way: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each part [bars, parts]: the number of the chord that fits best, how well, and ticks sounding in it."""
-    bars, size = lowest.shape
+    size = lowest.shape[1]
     sounding = np.add.reduceat(chroma, way, axis=1)
     weights = np.full(size, _WEAK_BASS)
     weights[list(way)] = 1.0
@@ -163,7 +172,9 @@ def _fit(chroma: np.ndarray, lowest: np.ndarray, way: tuple[int, ...]) -> tuple[
     shape = np.sqrt(sounding)
     shape /= np.maximum(np.linalg.norm(shape, axis=2, keepdims=True), 1e-9)
     cosines = shape @ _TEMPLATES.T
-    scores = cosines - _QUALITY_PRICES + _ROOT_IN_BASS * np.tile(bass, len(QUALITIES))
+    shares = sounding / np.maximum(masses, 1e-9)[..., None]
+    lacking = shares[..., _SEVENTHS] < _LEAST_SEVENTH
+    scores = cosines - _QUALITY_PRICES - (lacking & _HAS_SEVENTH) + _ROOT_IN_BASS * np.tile(bass, len(QUALITIES))
     numbers = scores.argmax(2)
     fits = np.take_along_axis(scores, numbers[..., None], 2)[..., 0]
     cosine = np.take_along_axis(cosines, numbers[..., None], 2)[..., 0]
@@ -181,44 +192,88 @@ def _templates() -> np.ndarray:
 
 
 _TEMPLATES = _templates()
+_SEVENTHS = np.array([(root + tones[-1]) % 12 for tones in QUALITIES.values() for root in range(12)])
+_HAS_SEVENTH = np.repeat([len(tones) == 4 for tones in QUALITIES.values()], 12)
 _QUALITY_PRICES = np.repeat([_PRICES.get(quality, 0.0) for quality in QUALITIES], 12)
 
 
-def find_progression(chords: Sequence[Chord | None]) -> Progression | None:
+def find_progression(harmony: Harmony) -> Progression | None:
     """The three to five chords that come round most, two where they alternate; all of a piece that has few.
 
-    Of two runs the one that covers more of the piece counts, then the longer, then the earlier. None where nothing
-    comes twice.
+    Of two runs the one that covers more of the piece counts, then the longer, then the earlier. None where chords are
+    heard for less than half of the time, or nothing comes round for an eighth of it.
     """
-    known = [chord for chord in chords if chord is not None]
+    if harmony.share < _LEAST_SHARE:
+        return None
+    chords = _settled(harmony)
     counts: dict[tuple[Chord | None, ...], int] = {}
     ends: dict[tuple[Chord | None, ...], int] = {}
     for length in _PERIODS:
         for start in range(len(chords) - length + 1):
-            run = tuple(chords[start : start + length])
+            run = chords[start : start + length]
             if start >= ends.get(run, 0) and None not in run:
                 counts[run] = counts.get(run, 0) + 1
                 ends[run] = start + length
     run = max(counts, key=lambda run: (counts[run] * len(run), len(run)), default=())
-    if counts.get(run, 0) >= 2:
-        if run[:2] == run[2:4] or (run[0] == run[2] and len(run) == 3):
-            run = run[:2]
-            counts[run] = sum(tuple(chords[at : at + 2]) == run for at in range(len(chords) - 1))
-        return Progression(tuple(chord for chord in run if chord is not None), counts[run])
-    if 2 <= len(known) == len(chords) <= max(_PERIODS):
-        return Progression(tuple(known), 1)
-    return None
+    times = counts.get(run, 0)
+    if times < 2:
+        few = 2 <= len(harmony.chords) <= max(_PERIODS)
+        run, times = (harmony.chords, 1) if few else ((), 0)
+    elif times * len(run) < _LEAST_COVERED * len(chords):
+        run = ()
+    elif run[0] == run[2] and run[1] in (run[-1], run[-2]):
+        run = run[:2]
+        times = sum(chords[at : at + 2] == run for at in range(len(chords)))
+    known = tuple(chord for chord in run if chord is not None)
+    return Progression(known, times) if known and len(known) == len(run) else None
 
+
+def _settled(harmony: Harmony) -> tuple[Chord | None, ...]:
+    """The chords with one quality for each root and third, that which lasts longest, and equal neighbours as one.
+
+    A melody that touches a seventh now and then does not make another chord of the same harmony. A chord without a
+    third goes with those on its root that have one.
+    """
+    lasting: dict[Chord, float] = {}
+    ends = (*harmony.starts[1:], harmony.end)
+    for chord, start, end in zip(harmony.chords, harmony.starts, ends, strict=True):
+        if chord is not None:
+            lasting[chord] = lasting.get(chord, 0.0) + end - start
+    longest_first = sorted(lasting, key=lambda chord: -lasting[chord])
+    settled: list[Chord | None] = []
+    for chord in harmony.chords:
+        if chord is not None:
+            like = [other for other in longest_first if other.root == chord.root and _THIRDS[other.quality]]
+            third = _THIRDS[chord.quality] or (_THIRDS[like[0].quality] if like else "")
+            chord = next((other for other in like if _THIRDS[other.quality] == third), chord)
+        if not settled or chord != settled[-1]:
+            settled.append(chord)
+    return tuple(settled)
+
+
+_THIRDS = {
+    quality: "diminished" if 6 in tones else "major" if 4 in tones else "minor" if 3 in tones else ""
+    for quality, tones in QUALITIES.items()
+}
+"""What kind of triad a quality has; empty without a third."""
 
 _LETTERS = "FCGDAEB"
-_SHARPEST_ABOVE = 6
-"""Fifths above the tonic of the sharpest note that a key spells (its raised fourth); the flattest lies five below."""
+_FLATTEST = -7
+_SHARPEST = 12
+"""Cb and B#: the last names on the line of fifths that anybody reads."""
 
 
-def _spelled(pitch_class: int, key: Key | None) -> str:
-    """A note's name along the line of fifths, as near as can be to the key's tonic."""
+def _spelled(chord: Chord, key: Key | None) -> str:
+    """The root's name within twelve fifths around the key's tonic.
+
+    Those are the flat second to the raised fourth; of diminished chords, which lead upwards, sharper ones.
+    """
     tonic = 0 if key is None else _fifths(key)
-    place = (7 * pitch_class - tonic + 5) % 12 - 5 + tonic
+    flattest = tonic - 5
+    if _THIRDS[chord.quality] == "diminished":
+        flattest += 4 if key is None or key.mode == "major" else 1
+    place = flattest + (7 * chord.root - flattest) % 12
+    place += 12 * ((place < _FLATTEST) - (place > _SHARPEST))
     turn, letter = divmod(place + 1, 7)
     return _LETTERS[letter] + ("#" * turn if turn >= 0 else "b" * -turn)
 
