@@ -17,7 +17,7 @@ _SLIVER = 0.05
 _DIVISIONS = (1, 2, 3, 4, 6, 8, 12)
 """Parts of a quarter note on which notes may gather."""
 _KEPT = 0.2
-"""Least concentration of onsets on one of those divisions. Played freely it is about 0, notated or to a click 0.3 to 1."""
+"""Least concentration of onsets on one of those divisions: played freely about 0, notated or to a click 0.3 to 1."""
 _JUDGED_NOTES = 32
 """Notes from which that is more than chance."""
 

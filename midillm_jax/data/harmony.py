@@ -65,6 +65,9 @@ class Chord:
         return _spelled(self, key) + self.quality
 
 
+_Run = tuple[Chord | None, ...]
+
+
 @dataclass(frozen=True)
 class Progression:
     """Chords that follow one another, each unlike the one before."""
@@ -150,7 +153,7 @@ def _cut_bars(chroma: np.ndarray, lowest: np.ndarray, first: np.ndarray, size: i
 
 def _ways(size: int) -> list[tuple[int, ...]]:
     """Ways to cut a bar of ``size`` beats, each as its parts' first beats."""
-    ways = [(0,)]
+    ways: list[tuple[int, ...]] = [(0,)]
     if size % 2 == 0 and size > 2:
         ways.append((0, size // 2))
     if size == 3:
@@ -206,14 +209,14 @@ def find_progression(harmony: Harmony) -> Progression | None:
     if harmony.share < _LEAST_SHARE:
         return None
     chords = _settled(harmony)
-    counts: dict[tuple[Chord | None, ...], int] = {}
-    ends: dict[tuple[Chord | None, ...], int] = {}
+    counts: dict[_Run, int] = {}
+    ends: dict[_Run, int] = {}
     for length in _PERIODS:
         for start in range(len(chords) - length + 1):
-            run = chords[start : start + length]
-            if start >= ends.get(run, 0) and None not in run:
-                counts[run] = counts.get(run, 0) + 1
-                ends[run] = start + length
+            window = chords[start : start + length]
+            if start >= ends.get(window, 0) and None not in window:
+                counts[window] = counts.get(window, 0) + 1
+                ends[window] = start + length
     run = max(counts, key=lambda run: (counts[run] * len(run), len(run)), default=())
     times = counts.get(run, 0)
     if times < 2:
@@ -221,14 +224,30 @@ def find_progression(harmony: Harmony) -> Progression | None:
         run, times = (harmony.chords, 1) if few else ((), 0)
     elif times * len(run) < _LEAST_COVERED * len(chords):
         run = ()
-    elif run[0] == run[2] and run[1] in (run[-1], run[-2]):
-        run = run[:2]
-        times = sum(chords[at : at + 2] == run for at in range(len(chords)))
+    else:
+        run = run[: _period(run)]
+        times = _occurrences(chords, run)
     known = tuple(chord for chord in run if chord is not None)
     return Progression(known, times) if known and len(known) == len(run) else None
 
 
-def _settled(harmony: Harmony) -> tuple[Chord | None, ...]:
+def _period(run: _Run) -> int:
+    """Chords after which a run repeats itself for nearly half of its length, as C F C F and C F G C F do."""
+    periods = (at for at in range(2, len(run)) if 2 * at < len(run) + 2 and run[at:] == run[:-at])
+    return next(periods, len(run))
+
+
+def _occurrences(chords: _Run, run: _Run) -> int:
+    """How often a run comes, without overlap."""
+    count = at = 0
+    while at <= len(chords) - len(run):
+        found = chords[at : at + len(run)] == run
+        count += found
+        at += len(run) if found else 1
+    return count
+
+
+def _settled(harmony: Harmony) -> _Run:
     """The chords with one quality for each root and third, that which lasts longest, and equal neighbours as one.
 
     A melody that touches a seventh now and then does not make another chord of the same harmony. A chord without a

@@ -10,10 +10,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
 
-from midillm_jax.data.jobs import Job, Outcome
-from midillm_jax.data.sources import Record
 from midillm_jax.errors import UserError
 
 _CHUNK = 16
@@ -21,11 +20,21 @@ _CHUNK = 16
 _CHUNKS_AHEAD = 4
 """Chunks a process that are under way or waiting to be taken."""
 
-_Waiting = collections.deque[tuple[list[Record], concurrent.futures.Future[list[Outcome]]]]
+
+class Named(Protocol):
+    """What a job is done on: a data/sources.py Record, or anything else that can be pickled and has a name."""
+
+    @property
+    def name(self) -> str: ...
 
 
-def run_ordered(job: Job, records: Iterable[Record], workers: int) -> Iterator[tuple[Record, Outcome]]:
-    """Yields every record with its outcome, in order.
+Item = TypeVar("Item", bound=Named)
+Made = TypeVar("Made")
+_Waiting = collections.deque[tuple[list[Item], concurrent.futures.Future[list[Made]]]]
+
+
+def run_ordered(job: Callable[[Item], Made], records: Iterable[Item], workers: int) -> Iterator[tuple[Item, Made]]:
+    """Yields every record with what the job makes of it, in order. The job and what it makes can be pickled.
 
     Processes import this program anew, so a script that calls this guards its own start with ``__main__``.
 
@@ -41,7 +50,7 @@ def run_ordered(job: Job, records: Iterable[Record], workers: int) -> Iterator[t
     with concurrent.futures.ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_follow_parent
     ) as pool:
-        waiting: _Waiting = collections.deque()
+        waiting: _Waiting[Item, Made] = collections.deque()
         try:
             for chunk in chunks:
                 with _held_interrupts():
@@ -54,7 +63,7 @@ def run_ordered(job: Job, records: Iterable[Record], workers: int) -> Iterator[t
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _next(waiting: _Waiting) -> Iterator[tuple[Record, Outcome]]:
+def _next(waiting: _Waiting[Item, Made]) -> Iterator[tuple[Item, Made]]:
     chunk, future = waiting.popleft()
     try:
         outcomes = future.result()
@@ -66,7 +75,7 @@ def _next(waiting: _Waiting) -> Iterator[tuple[Record, Outcome]]:
     yield from zip(chunk, outcomes, strict=True)
 
 
-def _run_chunk(job: Job, chunk: list[Record]) -> list[Outcome]:
+def _run_chunk(job: Callable[[Item], Made], chunk: list[Item]) -> list[Made]:
     outcomes = []
     for record in chunk:
         try:
@@ -77,7 +86,7 @@ def _run_chunk(job: Job, chunk: list[Record]) -> list[Outcome]:
     return outcomes
 
 
-def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+def _chunks(records: Iterable[Item]) -> Iterator[list[Item]]:
     iterator = iter(records)
     while chunk := list(itertools.islice(iterator, _CHUNK)):
         yield chunk
