@@ -262,7 +262,8 @@ def columns(description: Description, catalogue: Catalogue | None = None) -> dic
     ]
     if description.harmony is not None:
         chords, starts = description.harmony.chords, description.harmony.starts
-        row["all_chords"] = ["N" if chord is None else chord.name(description.key) for chord in chords]
+        names = {chord: "N" if chord is None else chord.name(description.key) for chord in set(chords)}
+        row["all_chords"] = [names[chord] for chord in chords]
         row["all_chords_timestamps"] = [round(start / TICKS_PER_SECOND, 2) for start in starts]
     row |= {"drums": description.drums, "notes_per_second": round(description.notes_a_second, 1)}
     if words := texture(description):

@@ -5,7 +5,9 @@ the way that fits best, less a price a part, is kept. This is template matching 
 Recognition of Musical Sound", ICMC 1999) on notes in place of a spectrum.
 """
 
+import itertools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,8 +55,7 @@ _LEAST_COVERED = 0.125
 _NO_CHORD = -1
 
 
-@dataclass(frozen=True)
-class Chord:
+class Chord(NamedTuple):
     """A chord: its root (pitch class) and what its name adds to the root."""
 
     root: int
@@ -175,9 +176,10 @@ def _fit(chroma: np.ndarray, lowest: np.ndarray, way: tuple[int, ...]) -> tuple[
     shape = np.sqrt(sounding)
     shape /= np.maximum(np.linalg.norm(shape, axis=2, keepdims=True), 1e-9)
     cosines = shape @ _TEMPLATES.T
-    shares = sounding / np.maximum(masses, 1e-9)[..., None]
-    lacking = shares[..., _SEVENTHS] < _LEAST_SEVENTH
-    scores = cosines - _QUALITY_PRICES - (lacking & _HAS_SEVENTH) + _ROOT_IN_BASS * np.tile(bass, len(QUALITIES))
+    scores = cosines - _QUALITY_PRICES
+    scores.reshape(*masses.shape, -1, 12)[...] += _ROOT_IN_BASS * bass[:, :, None]
+    # Of chords with a seventh, those whose seventh hardly sounds are out of the question.
+    scores[..., _HAVE_SEVENTH] -= (sounding < _LEAST_SEVENTH * masses[..., None])[..., _SEVENTHS]
     numbers = scores.argmax(2)
     fits = np.take_along_axis(scores, numbers[..., None], 2)[..., 0]
     cosine = np.take_along_axis(cosines, numbers[..., None], 2)[..., 0]
@@ -195,8 +197,9 @@ def _templates() -> np.ndarray:
 
 
 _TEMPLATES = _templates()
-_SEVENTHS = np.array([(root + tones[-1]) % 12 for tones in QUALITIES.values() for root in range(12)])
-_HAS_SEVENTH = np.repeat([len(tones) == 4 for tones in QUALITIES.values()], 12)
+_HAVE_SEVENTH = np.flatnonzero(np.repeat([len(tones) == 4 for tones in QUALITIES.values()], 12))
+"""Chord numbers; the pitch class of each one's seventh."""
+_SEVENTHS = np.array([(root + tones[3]) % 12 for tones in QUALITIES.values() if len(tones) == 4 for root in range(12)])
 _QUALITY_PRICES = np.repeat([_PRICES.get(quality, 0.0) for quality in QUALITIES], 12)
 
 
@@ -259,15 +262,13 @@ def _settled(harmony: Harmony) -> _Run:
         if chord is not None:
             lasting[chord] = lasting.get(chord, 0.0) + end - start
     longest_first = sorted(lasting, key=lambda chord: -lasting[chord])
-    settled: list[Chord | None] = []
-    for chord in harmony.chords:
-        if chord is not None:
-            like = [other for other in longest_first if other.root == chord.root and _THIRDS[other.quality]]
-            third = _THIRDS[chord.quality] or (_THIRDS[like[0].quality] if like else "")
-            chord = next((other for other in like if _THIRDS[other.quality] == third), chord)
-        if not settled or chord != settled[-1]:
-            settled.append(chord)
-    return tuple(settled)
+    place: dict[Chord | None, Chord | None] = {None: None}
+    for chord in longest_first:
+        like = [other for other in longest_first if other.root == chord.root and _THIRDS[other.quality]]
+        third = _THIRDS[chord.quality] or (_THIRDS[like[0].quality] if like else "")
+        place[chord] = next((other for other in like if _THIRDS[other.quality] == third), chord)
+    settled = [place[chord] for chord in harmony.chords]
+    return tuple(chord for chord, _ in itertools.groupby(settled))
 
 
 _THIRDS = {
