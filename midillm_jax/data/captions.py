@@ -38,10 +38,10 @@ _BAND_OPENINGS = ("{Band} come together in {a_piece}{no_drums}.", "{Band} share 
 _SOLO_OPENINGS = ("{A_piece} for solo {band}{no_drums}.", "{A_piece} performed by a solo {band}{no_drums}.")
 _GENRE_OPENINGS = (
     "{Genre}, played by {band}{no_drums}.",
-    "{Genre} for {band}{no_drums}.",
-    "{Genre}: {a_piece} featuring {band}{no_drums}.",
+    "{Genre}, for {band}{no_drums}.",
     "{Genre}, with {band}{no_drums}.",
-    "{Genre}: {a_piece} performed by {band}{no_drums}.",
+    "{Genre}, {a_piece} featuring {band}{no_drums}.",
+    "{Genre}, {a_piece} performed by {band}{no_drums}.",
 )
 _GRIDS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("key", "meter", "tempo"): (
@@ -96,7 +96,7 @@ _TEXTURES = {
     "high": ("It stays mostly in a high register.", "The register is high."),
     "one voice": ("It is a single line, one note at a time.", "The texture is monophonic.", "There are no chords."),
 }
-_LEADING = ("The {lead} {is} heard most.", "Most of what is heard is the {lead}.")
+_LEADING = ("The {lead} {is} heard most.", "The {lead} {is} heard more than anything else.")
 _MOODS = ("The mood is {mood}.", "Its mood is {mood}.", "It is {mood} in mood.")
 
 
@@ -132,9 +132,9 @@ def caption(description: Description, rng: random.Random, catalogue: Catalogue |
         details.append(_filled(rng, _MOODS, facts))
     rng.shuffle(details)
     if catalogue.composer and rng.random() < 0.3:
-        details.append(f"The composer is {catalogue.composer}.")
+        details.append(f"The composer is {catalogue.composer.removesuffix('.')}.")
     if catalogue.title and rng.random() < 0.2:
-        details.append(f"The title is {catalogue.title}.")
+        details.append(f"The title is {catalogue.title.rstrip('.')}.")
     return " ".join([_filled(rng, _openings(description, catalogue), facts), *details])
 
 
@@ -205,7 +205,7 @@ def _a_tempo(description: Description, rng: random.Random) -> str:
 
 def _progression(description: Description, rng: random.Random) -> str:
     assert description.progression is not None
-    names = [chord.name(description.key) for chord in description.progression.chords]
+    names = [chord.name(description.spelling) for chord in description.progression.chords]
     repeated = _ALTERNATIONS if len(names) == 2 else _PROGRESSIONS
     phrases = _ONCE if description.progression.occurrences == 1 else repeated
     return _filled(rng, phrases, {"chords": listed(names)})
@@ -253,7 +253,7 @@ def columns(description: Description, catalogue: Catalogue | None = None) -> dic
         row |= {"tempo": round(description.bpm), "tempo_word": tempo_words(description.bpm)[0]}
     row |= {"duration": round(description.seconds), "duration_word": duration_word(description.seconds)}
     if description.progression is not None:
-        row["chord_summary"] = [chord.name(description.key) for chord in description.progression.chords]
+        row["chord_summary"] = [chord.name(description.spelling) for chord in description.progression.chords]
         row["chord_summary_occurence"] = description.progression.occurrences  # MidiCaps' spelling
     row["instrument_summary"] = list(description.instrument_words)
     row["instrument_numbers_sorted"] = [
@@ -262,7 +262,7 @@ def columns(description: Description, catalogue: Catalogue | None = None) -> dic
     ]
     if description.harmony is not None:
         chords, starts = description.harmony.chords, description.harmony.starts
-        names = {chord: "N" if chord is None else chord.name(description.key) for chord in set(chords)}
+        names = {chord: "N" if chord is None else chord.name(description.spelling) for chord in set(chords)}
         row["all_chords"] = [names[chord] for chord in chords]
         row["all_chords_timestamps"] = [round(start / TICKS_PER_SECOND, 2) for start in starts]
     row |= {"drums": description.drums, "notes_per_second": round(description.notes_a_second, 1)}

@@ -5,12 +5,15 @@ import dataclasses
 import re
 from pathlib import Path
 
+from midillm_jax.data.sources import MIDI_SUFFIXES
 from midillm_jax.errors import UserError
 
 _GENRE_COLUMNS = ("genre", "note")
 """The first of these that a table has gives the genre words."""
 _MADE_HOW = re.compile(r"\s*\([^()]*->[^()]*\)")
 """How a file was made, "(LilyPond -> MIDI)", says nothing about the music."""
+_INITIALS_BEHIND = re.compile(r"(\w*[^\W\d_A-Z])([A-Z]{1,4})")
+"""The Mutopia project's way to write J. S. Bach: BachJS."""
 _NOT_A_NAME = re.compile(r"(?i)trad|anon|unknown|various")
 
 
@@ -53,15 +56,26 @@ def read_catalogue(table: Path) -> dict[str, Catalogue]:
 def _catalogue(row: dict[str, str]) -> Catalogue:
     """What a row says, in words fit for a caption."""
     noted = next((row[column] for column in _GENRE_COLUMNS if column in row), "")
-    title, composer = row.get("title", "").strip(), row.get("composer", "").strip()
     return Catalogue(
         genre=_phrases(_MADE_HOW.sub("", noted)),
         mood=_phrases(row.get("mood", "").replace(",", ";")),
-        composer="" if _NOT_A_NAME.match(composer) else " ".join(reversed(composer.split(", ", 1))),
-        # A file's name in place of a title ("mus_e1m1") is no title, and a number in front counts movements.
-        title="" if "_" in title else title.lstrip("0123456789. "),
+        composer=_composer(row.get("composer", "").strip()),
+        title=_title(row.get("title", "").strip()),
         group=row.get("group", ""),
     )
+
+
+def _composer(name: str) -> str:
+    if _NOT_A_NAME.match(name):
+        return ""
+    if match := _INITIALS_BEHIND.fullmatch(name):
+        return " ".join([*(f"{initial}." for initial in match[2]), match[1]])
+    return " ".join(reversed(name.split(", ", 1)))
+
+
+def _title(title: str) -> str:
+    """Without the number in front, which counts movements; a file's name ("mus_e1m1", "e1m1.mid") is no title."""
+    return "" if "_" in title or title.lower().endswith(MIDI_SUFFIXES) else title.lstrip("0123456789. -")
 
 
 def _phrases(text: str) -> tuple[str, ...]:

@@ -41,6 +41,9 @@ class Description:
     free: bool
     """Whether the notes do not follow the file's tempos, so that tempo, meter and chords are not told."""
     key: Key | None
+    """None where no key stands out."""
+    spelling: Key | None
+    """The likeliest key, clear or not, in which chords are spelled."""
     harmony: Harmony | None
     """None where the bars are not known, or no chords sound."""
     progression: Progression | None
@@ -79,6 +82,7 @@ def describe(table: NoteTable) -> Description:
     seconds = table.seconds()
     free = not keeps_time(table)
     bpm, steady = (None, False) if free else _tempo(table, seconds)
+    estimate = estimate_key(table)
     voices, pitch = _voices(table)
     harmony = _harmony(table) if bpm is not None and voices >= _LEAST_VOICES else None
     return Description(
@@ -89,7 +93,8 @@ def describe(table: NoteTable) -> Description:
         steady=steady,
         meter=None if free else _meter(table, seconds),
         free=free,
-        key=estimate_key(table),
+        key=estimate.key if estimate is not None and estimate.clear else None,
+        spelling=None if estimate is None else estimate.key,
         harmony=harmony,
         progression=None if harmony is None else find_progression(harmony),
         voices=voices,

@@ -217,13 +217,13 @@ def find_progression(harmony: Harmony) -> Progression | None:
     for length in _PERIODS:
         for start in range(len(chords) - length + 1):
             window = chords[start : start + length]
-            if start >= ends.get(window, 0) and None not in window:
+            if start >= ends.get(window, 0) and _moves(window):
                 counts[window] = counts.get(window, 0) + 1
                 ends[window] = start + length
     run = max(counts, key=lambda run: (counts[run] * len(run), len(run)), default=())
     times = counts.get(run, 0)
     if times < 2:
-        few = 2 <= len(harmony.chords) <= max(_PERIODS)
+        few = 2 <= len(harmony.chords) <= max(_PERIODS) and _moves(harmony.chords)
         run, times = (harmony.chords, 1) if few else ((), 0)
     elif times * len(run) < _LEAST_COVERED * len(chords):
         run = ()
@@ -231,7 +231,12 @@ def find_progression(harmony: Harmony) -> Progression | None:
         run = run[: _period(run)]
         times = _occurrences(chords, run)
     known = tuple(chord for chord in run if chord is not None)
-    return Progression(known, times) if known and len(known) == len(run) else None
+    return Progression(known, times) if known else None
+
+
+def _moves(run: _Run) -> bool:
+    """Whether all of a run are chords, and not of one root."""
+    return None not in run and len({chord.root for chord in run if chord is not None}) > 1
 
 
 def _period(run: _Run) -> int:
@@ -279,8 +284,8 @@ _THIRDS = {
 
 _LETTERS = "FCGDAEB"
 _FLATTEST = -7
-_SHARPEST = 12
-"""Cb and B#: the last names on the line of fifths that anybody reads."""
+_SHARPEST = 10
+"""Cb and A#: beyond, a chord's other name is the one that people read. Diminished chords go up to B#."""
 
 
 def _spelled(chord: Chord, key: Key | None) -> str:
@@ -289,11 +294,12 @@ def _spelled(chord: Chord, key: Key | None) -> str:
     Those are the flat second to the raised fourth; of diminished chords, which lead upwards, sharper ones.
     """
     tonic = 0 if key is None else _fifths(key)
-    flattest = tonic - 5
+    flattest, sharpest = tonic - 5, _SHARPEST
     if _THIRDS[chord.quality] == "diminished":
         flattest += 4 if key is None or key.mode == "major" else 1
+        sharpest += 2
     place = flattest + (7 * chord.root - flattest) % 12
-    place += 12 * ((place < _FLATTEST) - (place > _SHARPEST))
+    place += 12 * ((place < _FLATTEST) - (place > sharpest))
     turn, letter = divmod(place + 1, 7)
     return _LETTERS[letter] + ("#" * turn if turn >= 0 else "b" * -turn)
 

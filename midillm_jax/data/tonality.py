@@ -24,9 +24,9 @@ _MINOR_PROFILE = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062,
 _LAST_BASS = 0.08
 """What ending over its tonic adds to a key's correlation. Tells relative keys apart, and keys a fifth apart."""
 _LEAST_SCORE = 0.6
-"""Below this no key's profile looks like the piece, and none is named."""
+"""Below this no key's profile looks like the piece."""
 _LEAST_MARGIN = 0.04
-"""By which the best key must lead the second for either to be named."""
+"""By which the best key must lead the second to be clear."""
 _SAME_MOMENT = 8
 """Ticks within which the last notes' onsets count as one chord."""
 _UNTUNED = np.isin(np.arange(DRUM_PROGRAM + 1), (113, 115, 116, 117, 118, *range(119, 129)))
@@ -46,13 +46,22 @@ class Key:
         return f"{TONICS[self.mode][self.tonic]} {self.mode}"
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """The likeliest key."""
+
+    key: Key
+    clear: bool
+    """Whether it stands out enough to be named: not in untuned, chromatic and ambiguous pieces."""
+
+
 def tuned(table: NoteTable) -> np.ndarray:
     """bool [n]: which notes have a pitch that harmony is made of, so no drums and no sound effects."""
     return ~_UNTUNED[table.notes // PITCHES]
 
 
-def estimate_key(table: NoteTable) -> Key | None:
-    """The key, or None where no key stands out: an untuned, a chromatic or an ambiguous piece."""
+def estimate_key(table: NoteTable) -> Estimate | None:
+    """The likeliest key; None where less than three pitch classes sound."""
     chosen = tuned(table)
     onsets, pitches = table.onsets[chosen], table.notes[chosen] % PITCHES
     lengths = np.maximum(table.durations[chosen], 1)
@@ -63,8 +72,8 @@ def estimate_key(table: NoteTable) -> Key | None:
     return key_of(sounding, int(pitches[last].min()) % 12)
 
 
-def key_of(sounding: np.ndarray, last_bass: int | None = None) -> Key | None:
-    """The key of a distribution (float [12], time for which each pitch class sounds), or None.
+def key_of(sounding: np.ndarray, last_bass: int | None = None) -> Estimate:
+    """The likeliest key of a distribution (float [12], time for which each pitch class sounds).
 
     ``last_bass`` is the pitch class of the lowest note of the last chord.
     """
@@ -72,10 +81,8 @@ def key_of(sounding: np.ndarray, last_bass: int | None = None) -> Key | None:
     if last_bass is not None:
         scores[[last_bass, 12 + last_bass]] += _LAST_BASS
     second, best = np.sort(scores)[-2:]
-    if best < _LEAST_SCORE or best - second < _LEAST_MARGIN:
-        return None
     mode, tonic = divmod(int(scores.argmax()), 12)
-    return Key(tonic, _MODES[mode])
+    return Estimate(Key(tonic, _MODES[mode]), bool(best >= _LEAST_SCORE and best - second >= _LEAST_MARGIN))
 
 
 def key_scores(sounding: np.ndarray) -> np.ndarray:
