@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from midillm_jax.data.beats import beat_grid, keeps_time
-from midillm_jax.data.harmony import Harmony, Progression, find_harmony, find_progression
+from midillm_jax.data.harmony import Harmony, Progression, find_harmony, find_progression, triad_shares
 from midillm_jax.data.tonality import Key, estimate_key, tuned
 from midillm_jax.music.instruments import CAPTION_WORDS
 from midillm_jax.music.midi import DEFAULT_TEMPO, NoteTable
@@ -15,8 +15,8 @@ _STEADY_SHARE = 0.8
 """Of the time that one tempo must hold for a caption to give it as a number."""
 _SAME_TEMPO = 1.03
 """Ratio up to which two tempos are one to the ear."""
-_LEAST_VOICES = 1.5
-"""Notes sounding at a time, on average, from which there are chords and not a line that implies them."""
+_LEAST_VOICES = 2.1
+"""Notes sounding at a time, on average, from which there are chords, and not lines that imply them."""
 _ONE_VOICE = 1.02
 _DRUM_WINDOW = 200
 """Ticks: drums play throughout if nearly every two seconds hold a stroke."""
@@ -82,9 +82,9 @@ def describe(table: NoteTable) -> Description:
     seconds = table.seconds()
     free = not keeps_time(table)
     bpm, steady = (None, False) if free else _tempo(table, seconds)
-    estimate = estimate_key(table)
     voices, pitch = _voices(table)
     harmony = _harmony(table) if bpm is not None and voices >= _LEAST_VOICES else None
+    estimate = estimate_key(table, None if harmony is None else triad_shares(harmony))
     return Description(
         instruments=tuple((program, float(sounding[program] / total)) for program in order),
         drums=drums,
@@ -131,7 +131,8 @@ def _throughout(table: NoteTable) -> bool:
 def _tempo(table: NoteTable, seconds: float) -> tuple[float | None, bool]:
     """The tempo that holds longest, in quarter notes a minute, and whether it holds for most of the piece.
 
-    Tempos within a few per cent of each other count together, as those of a performance are.
+    Tempos within a few per cent of each other count together, as those of a performance are. Files hold microseconds a
+    quarter note, so that 115 comes back as 114.99996: hence two decimals.
     """
     # A table cannot tell a file that sets 120 from one that sets nothing; a meter shows that somebody kept the time.
     unset = len(table.tempos) == 1 and table.tempos[0, 1] == DEFAULT_TEMPO and not len(table.meters)
@@ -146,7 +147,7 @@ def _tempo(table: NoteTable, seconds: float) -> tuple[float | None, bool]:
     high = np.searchsorted(tempos, tempos * _SAME_TEMPO, side="right")
     near = before[high] - before[low]
     best = np.lexsort((held, near))[-1]
-    return 60_000_000 / int(tempos[best]), bool(near[best] >= _STEADY_SHARE * seconds)
+    return round(60_000_000 / int(tempos[best]), 2), bool(near[best] >= _STEADY_SHARE * seconds)
 
 
 def _meter(table: NoteTable, seconds: float) -> tuple[int, int] | None:

@@ -32,14 +32,14 @@ QUALITIES: dict[str, tuple[int, ...]] = {
 """Semitones above the root, by what a chord's name adds to its root."""
 _SUFFIXES = tuple(QUALITIES)
 _PRICES = {
-    **{"7": 0.02, "m7": 0.04, "maj7": 0.06, "dim": 0.04, "m7b5": 0.04, "dim7": 0.08, "aug": 0.08},
+    **{"7": 0.02, "m7": 0.04, "maj7": 0.06, "dim": 0.04, "m7b5": 0.04, "dim7": 0.1, "aug": 0.08},
     **{"sus4": 0.06, "5": 0.15},
 }
 """What a quality has to fit better by than a major or a minor triad."""
 _ROOT_IN_BASS = 0.15
-_PART_PRICE = 0.08
+_PART_PRICE = 0.03
 """What every further chord in a bar has to make good."""
-_WEAK_BASS = 0.4
+_WEAK_BASS = 0.2
 """Weight of the bass of a part's later beats beside its first."""
 _LEAST_FIT = 0.75
 """Cosine below which a part has no chord."""
@@ -201,6 +201,15 @@ _HAVE_SEVENTH = np.flatnonzero(np.repeat([len(tones) == 4 for tones in QUALITIES
 """Chord numbers; the pitch class of each one's seventh."""
 _SEVENTHS = np.array([(root + tones[3]) % 12 for tones in QUALITIES.values() if len(tones) == 4 for root in range(12)])
 _QUALITY_PRICES = np.repeat([_PRICES.get(quality, 0.0) for quality in QUALITIES], 12)
+
+
+def triad_shares(harmony: Harmony) -> np.ndarray:
+    """float64 [24]: share of the time under each major triad, C upwards, and each minor one, sevenths or none."""
+    shares = np.zeros(24)
+    for chord, start, end in zip(harmony.chords, harmony.starts, (*harmony.starts[1:], harmony.end), strict=True):
+        if chord is not None and _THIRDS[chord.quality] in ("major", "minor"):
+            shares[chord.root + 12 * (_THIRDS[chord.quality] == "minor")] += end - start
+    return shares / max(shares.sum(), 1.0)
 
 
 def find_progression(harmony: Harmony) -> Progression | None:

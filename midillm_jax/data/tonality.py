@@ -1,4 +1,4 @@
-"""The key of a piece, from its notes alone: Krumhansl and Schmuckler's correlation, and the bass it ends on.
+"""The key of a piece, from its notes alone: Krumhansl and Schmuckler's correlation, the last bass and the chords.
 
 Key signatures are not asked: most files set none, or leave C where nobody chose. The method is that of C. L. Krumhansl,
 Cognitive Foundations of Musical Pitch (1990), ch. 4: how long each pitch class sounds is correlated with a profile of
@@ -23,6 +23,8 @@ _MAJOR_PROFILE = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009,
 _MINOR_PROFILE = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052)
 _LAST_BASS = 0.08
 """What ending over its tonic adds to a key's correlation. Tells relative keys apart, and keys a fifth apart."""
+_TONIC_CHORD = 0.15
+"""What sounding its tonic's triad all the time would add to a key's correlation."""
 _LEAST_SCORE = 0.6
 """Below this no key's profile looks like the piece."""
 _LEAST_MARGIN = 0.04
@@ -60,26 +62,23 @@ def tuned(table: NoteTable) -> np.ndarray:
     return ~_UNTUNED[table.notes // PITCHES]
 
 
-def estimate_key(table: NoteTable) -> Estimate | None:
-    """The likeliest key; None where less than three pitch classes sound."""
+def estimate_key(table: NoteTable, triads: np.ndarray | None = None) -> Estimate | None:
+    """The likeliest key; None where less than three pitch classes sound.
+
+    ``triads``: float [24], share of the time under each major triad, C upwards, and each minor one, where known.
+    """
     chosen = tuned(table)
     onsets, pitches = table.onsets[chosen], table.notes[chosen] % PITCHES
     lengths = np.maximum(table.durations[chosen], 1)
     sounding = np.bincount(pitches % 12, weights=lengths, minlength=12)
     if np.count_nonzero(sounding) < 3:
         return None
-    last = (onsets >= onsets[-1] - _SAME_MOMENT) | (onsets + lengths > onsets[-1] + _SAME_MOMENT)
-    return key_of(sounding, int(pitches[last].min()) % 12)
-
-
-def key_of(sounding: np.ndarray, last_bass: int | None = None) -> Estimate:
-    """The likeliest key of a distribution (float [12], time for which each pitch class sounds).
-
-    ``last_bass`` is the pitch class of the lowest note of the last chord.
-    """
     scores = key_scores(sounding)
-    if last_bass is not None:
-        scores[[last_bass, 12 + last_bass]] += _LAST_BASS
+    if triads is not None:
+        scores += _TONIC_CHORD * triads
+    last = (onsets >= onsets[-1] - _SAME_MOMENT) | (onsets + lengths > onsets[-1] + _SAME_MOMENT)
+    bass = int(pitches[last].min()) % 12
+    scores[[bass, 12 + bass]] += _LAST_BASS
     second, best = np.sort(scores)[-2:]
     mode, tonic = divmod(int(scores.argmax()), 12)
     return Estimate(Key(tonic, _MODES[mode]), bool(best >= _LEAST_SCORE and best - second >= _LEAST_MARGIN))
