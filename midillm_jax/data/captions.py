@@ -6,7 +6,7 @@ and no more.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from midillm_jax.data.catalogue import Catalogue
@@ -25,6 +25,7 @@ without the tunes for one instrument."""
 _PLURALS = ("drums", "strings", "bells", "effects", "harmonics")
 
 
+_PIECES = ("piece", "composition", "piece of music")
 _OPENINGS = (
     "{A_piece} featuring {band}{no_drums}.",
     "{A_piece} for {band}{no_drums}.",
@@ -115,7 +116,9 @@ def caption(description: Description, rng: random.Random, catalogue: Catalogue |
     facts = _facts(description, rng, catalogue)
     said = not description.drums and rng.random() < 0.5
     facts["no_drums"] = rng.choice(_NO_DRUMS) if said else ""
-    details = _grid(description, rng)
+    opening = rng.choice(_openings(description, catalogue))
+    mentioned = _describe_piece(description, rng, facts) if "piece}" in opening else set()
+    details = _grid(description, rng, mentioned)
     if description.progression is not None and rng.random() < 0.6:
         details.append(_progression(description, rng))
     if not description.drums and not said and rng.random() < 0.7:
@@ -135,16 +138,33 @@ def caption(description: Description, rng: random.Random, catalogue: Catalogue |
         details.append(f"The composer is {catalogue.composer.removesuffix('.')}.")
     if catalogue.title and rng.random() < 0.2:
         details.append(f"The title is {catalogue.title.rstrip('.')}.")
-    return " ".join([_filled(rng, _openings(description, catalogue), facts), *details])
+    return " ".join([_filled(rng, (opening,), facts), *details])
 
 
 def _openings(description: Description, catalogue: Catalogue) -> tuple[str, ...]:
     if catalogue.genre:
         return _GENRE_OPENINGS
-    words = description.instrument_words
-    if len(words) > 1:
+    if len(description.instrument_words) > 1:
         return (*_OPENINGS, *_BAND_OPENINGS)
     return (*_OPENINGS, *_SOLO_OPENINGS) if len(description.instruments) == 1 else _OPENINGS
+
+
+def _describe_piece(description: Description, rng: random.Random, facts: dict[str, str]) -> set[str]:
+    """Puts tempo and key or meter to the piece's own words now and then; returns which of them."""
+    mentioned = set()
+    piece = facts["piece"]
+    speed = "" if description.bpm is None else tempo_words(description.bpm)[1]
+    if speed.endswith(("slow", "fast")) and not speed.startswith("moderate") and rng.random() < 0.3:
+        mentioned.add("tempo")
+        piece = f"{speed} {piece}" if piece in _PIECES else f"{speed}, {piece}"
+    if description.key is not None and rng.random() < 0.3:
+        mentioned.add("key")
+        piece += f" in {description.key.name}"
+    elif description.meter is not None and rng.random() < 0.15:
+        mentioned.add("meter")
+        piece += " in {}/{} time".format(*description.meter)
+    facts |= {"piece": piece, "a_piece": with_article(piece)}
+    return mentioned
 
 
 def _facts(description: Description, rng: random.Random, catalogue: Catalogue) -> dict[str, str]:
@@ -153,7 +173,7 @@ def _facts(description: Description, rng: random.Random, catalogue: Catalogue) -
     more = len(words) - len(named) - description.drums
     band = [*named, *(["drums"] if description.drums else []), *(["other instruments"] if more else [])]
     length = duration_word(description.seconds)
-    piece = length.replace("piece", rng.choice(("piece", "composition", "piece of music")))
+    piece = length.replace("piece", rng.choice(_PIECES))
     lead = words[0] if words else ""
     several = len(band) > 1 or _is_plural(band[0])
     return {
@@ -179,8 +199,8 @@ def _filled(rng: random.Random, phrases: Sequence[str], facts: Mapping[str, str]
     return rng.choice(phrases).format(**facts, **capitals)
 
 
-def _grid(description: Description, rng: random.Random) -> list[str]:
-    """A sentence or two on key, meter and tempo, or some of them."""
+def _grid(description: Description, rng: random.Random, mentioned: Set[str]) -> list[str]:
+    """A sentence or two on key, meter and tempo, or some of them that were not mentioned yet."""
     facts = {}
     if description.key is not None:
         facts["key"] = description.key.name
@@ -188,7 +208,8 @@ def _grid(description: Description, rng: random.Random) -> list[str]:
         facts["meter"] = "{}/{}".format(*description.meter)
     if description.bpm is not None:
         facts["tempo"] = facts["a_tempo"] = _a_tempo(description, rng)
-    chosen = tuple(name for name in _GRID_CHANCES if rng.random() < _GRID_CHANCES[name] and name in facts)
+    open_facts = facts.keys() - mentioned
+    chosen = tuple(name for name in _GRID_CHANCES if rng.random() < _GRID_CHANCES[name] and name in open_facts)
     return [_filled(rng, _GRIDS[chosen], facts)] if chosen else []
 
 
