@@ -115,8 +115,9 @@ def caption(description: Description, rng: random.Random, catalogue: Catalogue |
     catalogue = catalogue or Catalogue()
     facts = _facts(description, rng, catalogue)
     said = not description.drums and rng.random() < 0.5
-    facts["no_drums"] = rng.choice(_NO_DRUMS) if said else ""
     opening = rng.choice(_openings(description, catalogue))
+    # Nobody says "with piano without drums".
+    facts["no_drums"] = rng.choice(_NO_DRUMS[1:] if "with {band}" in opening else _NO_DRUMS) if said else ""
     mentioned = _describe_piece(description, rng, facts) if "piece}" in opening else set()
     details = _grid(description, rng, mentioned)
     if description.progression is not None and rng.random() < 0.6:

@@ -239,6 +239,12 @@ def test_grammar_of_one_and_of_many() -> None:
     assert told(r"The tremolo strings (\w+) heard", texts) == {"are"}
 
 
+def test_nothing_is_with_this_without_that() -> None:
+    texts = captions(NOTHING, random.Random(4), Catalogue(genre=("slow air",)), 60)
+    assert any("with piano, without any drums" in text for text in texts)
+    assert not any("with piano without" in text for text in texts)
+
+
 def test_articles_and_capitals() -> None:
     for seed in range(300):
         text = caption(EVERYTHING, random.Random(seed))
