@@ -43,8 +43,6 @@ _WEAK_BASS = 0.2
 """Weight of the bass of a part's later beats beside its first."""
 _LEAST_FIT = 0.75
 """Cosine below which a part has no chord."""
-_LEAST_SEVENTH = 0.08
-"""Share of what sounds that a chord's fourth tone must have; less is a passing note."""
 _LEAST_OVERLAP = 0.1
 """Share of a beat that a note must sound to be its bass."""
 _PERIODS = (3, 4, 5)
@@ -178,8 +176,6 @@ def _fit(chroma: np.ndarray, lowest: np.ndarray, way: tuple[int, ...]) -> tuple[
     cosines = shape @ _TEMPLATES.T
     scores = cosines - _QUALITY_PRICES
     scores.reshape(*masses.shape, -1, 12)[...] += _ROOT_IN_BASS * bass[:, :, None]
-    # Of chords with a seventh, those whose seventh hardly sounds are out of the question.
-    scores[..., _HAVE_SEVENTH] -= (sounding < _LEAST_SEVENTH * masses[..., None])[..., _SEVENTHS]
     numbers = scores.argmax(2)
     fits = np.take_along_axis(scores, numbers[..., None], 2)[..., 0]
     cosine = np.take_along_axis(cosines, numbers[..., None], 2)[..., 0]
@@ -197,9 +193,6 @@ def _templates() -> np.ndarray:
 
 
 _TEMPLATES = _templates()
-_HAVE_SEVENTH = np.flatnonzero(np.repeat([len(tones) == 4 for tones in QUALITIES.values()], 12))
-"""Chord numbers; the pitch class of each one's seventh."""
-_SEVENTHS = np.array([(root + tones[3]) % 12 for tones in QUALITIES.values() if len(tones) == 4 for root in range(12)])
 _QUALITY_PRICES = np.repeat([_PRICES.get(quality, 0.0) for quality in QUALITIES], 12)
 
 

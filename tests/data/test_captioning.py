@@ -105,6 +105,13 @@ def test_wording_depends_on_seed_and_name_alone(folder: Path) -> None:
     assert len(captions) == 5
 
 
+def test_files_of_the_same_notes_get_captions_of_their_own(folder: Path) -> None:
+    out = folder.parent / "captions.jsonl"
+    caption_folder(folder, out, manifest=None)
+    rows = rows_of(out)
+    assert rows["midi/a/one.mid"]["caption"] != rows["midi/left/deep/three.mid"]["caption"]
+
+
 def test_bad_input_is_told_and_leaves_nothing(folder: Path) -> None:
     out = folder.parent / "captions.jsonl"
     with pytest.raises(UserError, match="0 captions a piece"):

@@ -151,6 +151,13 @@ def test_every_fact_in_a_caption_is_one_of_the_piece(described: list[Description
     assert all(found[fact] > 10 for fact in expected | {"drums throughout"}), found
 
 
+def test_a_fact_is_told_once() -> None:
+    for seed in range(300):
+        found = assert_true(caption(EVERYTHING, random.Random(seed)), EVERYTHING)
+        assert max(found[fact] for fact in ("key", "meter", "BPM", "chords", "length")) <= 1
+        assert not (found["speed"] and found["tempo word"])
+
+
 def test_every_fact_is_told_now_and_then_and_left_out_now_and_then() -> None:
     counts = collections.Counter[str]()
     for seed in range(200):

@@ -96,6 +96,15 @@ def test_nothing_is_named_where_nothing_is_clear() -> None:
     assert key_name(line([60, 63, 66, 69])) is None, "a diminished seventh"
 
 
+def test_a_piece_between_two_keys_is_in_neither() -> None:
+    """Neither C nor C sharp, much D and G, and E in the end: as much in G major as in D major."""
+    pitches = 5 * [62] + 3 * [66] + 4 * [67] + 3 * [69] + [71] + 2 * [64]
+    estimate = estimate_key(table(line(pitches)))
+    assert estimate is not None
+    assert estimate.key in (Key(2, "major"), Key(7, "major"))
+    assert not estimate.clear
+
+
 def test_names_are_those_that_musicians_use() -> None:
     assert TONICS["major"][1] == "Db"
     assert TONICS["minor"][1] == "C#"
