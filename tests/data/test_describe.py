@@ -189,7 +189,7 @@ def test_columns_are_those_of_midicaps() -> None:
 def test_the_band_is_described_as_it_was_composed(profile: Profile, tmp_path: Path) -> None:
     """The bounds of benchmarks/captions.py, on pieces that nothing was tuned on."""
     out = tmp_path / "band"
-    write_band(out, 120, seed=77, profile=profile, documents=0)
+    write_band(out, 80, seed=77, profile=profile, documents=0)
     rows = [json.loads(line) for line in (out / "captions.jsonl").read_text(encoding="utf-8").splitlines()]
     told = [columns(described(out / row["location"])) for row in rows]
     pairs = list(zip(told, rows, strict=True))
@@ -201,7 +201,7 @@ def test_the_band_is_described_as_it_was_composed(profile: Profile, tmp_path: Pa
     named = [ours["key"] == true["key"] for ours, true in pairs if "key" in ours]
     assert np.mean(named) >= 0.95, "a key that is told should be right"
     chords = [chord_share(ours, true) for ours, true in pairs if "all_chords" in ours]
-    assert len(chords) > 80
+    assert len(chords) > 50
     assert np.mean(chords) >= 0.9
 
 
