@@ -110,7 +110,7 @@ def _chord(number: int) -> Chord | None:
 
 
 def _beat_contents(table: NoteTable, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """float64 [beats, 12], ticks for which each pitch class sounds; int64 [beats], the lowest one, or -1."""
+    """float32 [beats, 12], ticks for which each pitch class sounds; int64 [beats], the lowest one, or -1."""
     chosen = tuned(table)
     begins = table.onsets[chosen].astype(np.float64)
     ends = begins + np.maximum(table.durations[chosen], 1)
@@ -124,6 +124,7 @@ def _beat_contents(table: NoteTable, grid: Grid) -> tuple[np.ndarray, np.ndarray
     lower, upper = grid.edges[beat], grid.edges[beat + 1]
     overlap = np.maximum(np.minimum(ends[note], upper) - np.maximum(begins[note], lower), 0)
     chroma = np.bincount(12 * beat + pitches[note] % 12, weights=overlap, minlength=12 * (last + 1)).reshape(-1, 12)
+    chroma = chroma.astype(np.float32)  # precise enough, and what follows is quicker
     lowest = np.full(last + 1, PITCHES)
     heard = overlap >= _LEAST_OVERLAP * (upper - lower)
     np.minimum.at(lowest, beat[heard], pitches[note][heard])
@@ -166,7 +167,7 @@ def _fit(chroma: np.ndarray, lowest: np.ndarray, way: tuple[int, ...]) -> tuple[
     """Of each part [bars, parts]: the number of the chord that fits best, how well, and ticks sounding in it."""
     size = lowest.shape[1]
     sounding = np.add.reduceat(chroma, way, axis=1)
-    weights = np.full(size, _WEAK_BASS)
+    weights = np.full(size, _WEAK_BASS, np.float32)
     weights[list(way)] = 1.0
     bass = np.add.reduceat((lowest[:, :, None] == np.arange(12)) * weights[:, None], way, axis=1)
     bass /= np.maximum(bass.sum(2, keepdims=True), 1e-9)
@@ -184,16 +185,16 @@ def _fit(chroma: np.ndarray, lowest: np.ndarray, way: tuple[int, ...]) -> tuple[
 
 
 def _templates() -> np.ndarray:
-    """float64 [12 * qualities, 12], each row of length 1; the root turns fastest."""
+    """float32 [12 * qualities, 12], each row of length 1; the root turns fastest."""
     rows = np.zeros((len(QUALITIES), 12, 12))
     for number, tones in enumerate(QUALITIES.values()):
         for root in range(12):
             rows[number, root, [(root + tone) % 12 for tone in tones]] = 1 / np.sqrt(len(tones))
-    return rows.reshape(-1, 12)
+    return rows.reshape(-1, 12).astype(np.float32)
 
 
 _TEMPLATES = _templates()
-_QUALITY_PRICES = np.repeat([_PRICES.get(quality, 0.0) for quality in QUALITIES], 12)
+_QUALITY_PRICES = np.repeat([_PRICES.get(quality, 0.0) for quality in QUALITIES], 12).astype(np.float32)
 
 
 def triad_shares(harmony: Harmony) -> np.ndarray:
@@ -219,10 +220,11 @@ def find_progression(harmony: Harmony) -> Progression | None:
     for length in _PERIODS:
         for start in range(len(chords) - length + 1):
             window = chords[start : start + length]
-            if start >= ends.get(window, 0) and _moves(window):
+            if start >= ends.get(window, 0):
                 counts[window] = counts.get(window, 0) + 1
                 ends[window] = start + length
-    run = max(counts, key=lambda run: (counts[run] * len(run), len(run)), default=())
+    runs = [run for run, times in counts.items() if times > 1 and _moves(run)]
+    run = max(runs, key=lambda run: (counts[run] * len(run), len(run)), default=())
     times = counts.get(run, 0)
     if times < 2:
         few = 2 <= len(harmony.chords) <= max(_PERIODS) and _moves(harmony.chords)
