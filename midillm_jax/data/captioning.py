@@ -19,7 +19,7 @@ from midillm_jax.music.midi import MidiError, read_midi
 
 _COMPILE_FROM = 200
 """Files from which compiling the MIDI reader pays."""
-_FILES_A_WORKER = 500
+_FILES_A_WORKER = 1000
 """Files from which another process makes up for its start."""
 _LINE_SECONDS = 5.0
 _SHOWN_REJECTS = 10
