@@ -29,6 +29,8 @@ _LEAST_SCORE = 0.6
 """Below this no key's profile looks like the piece."""
 _LEAST_MARGIN = 0.04
 """By which the best key must lead the second to be clear."""
+_FLAT_SEVENTH = 2.0
+"""Times as long as its leading tone that a major key's flat seventh sounds in a Mixolydian tune."""
 _SAME_MOMENT = 8
 """Ticks within which the last notes' onsets count as one chord."""
 _UNTUNED = np.isin(np.arange(DRUM_PROGRAM + 1), (113, 115, 116, 117, 118, *range(119, 129)))
@@ -54,7 +56,7 @@ class Estimate:
 
     key: Key
     clear: bool
-    """Whether it stands out enough to be named: not in untuned, chromatic and ambiguous pieces."""
+    """Whether it stands out enough to be named: not in untuned, chromatic, modal and ambiguous pieces."""
 
 
 def tuned(table: NoteTable) -> np.ndarray:
@@ -81,7 +83,18 @@ def estimate_key(table: NoteTable, triads: np.ndarray | None = None) -> Estimate
     scores[[bass, 12 + bass]] += _LAST_BASS
     second, best = np.sort(scores)[-2:]
     mode, tonic = divmod(int(scores.argmax()), 12)
-    return Estimate(Key(tonic, _MODES[mode]), bool(best >= _LEAST_SCORE and best - second >= _LEAST_MARGIN))
+    key = Key(tonic, _MODES[mode])
+    clear = best >= _LEAST_SCORE and best - second >= _LEAST_MARGIN
+    return Estimate(key, bool(clear) and not (triads is None and _is_mixolydian(sounding, key)))
+
+
+def _is_mixolydian(sounding: np.ndarray, key: Key) -> bool:
+    """Whether a tune in "major" has the flat seventh: neither that key nor, by where it rests, the one a fifth below.
+
+    Under chords it may be the blues, whose keys are called major all the same.
+    """
+    flat, leading = sounding[(key.tonic + 10) % 12], sounding[(key.tonic + 11) % 12]
+    return key.mode == "major" and flat > 0.02 * sounding.sum() and flat > _FLAT_SEVENTH * leading
 
 
 def key_scores(sounding: np.ndarray) -> np.ndarray:

@@ -96,6 +96,17 @@ def test_nothing_is_named_where_nothing_is_clear() -> None:
     assert key_name(line([60, 63, 66, 69])) is None, "a diminished seventh"
 
 
+def test_a_mixolydian_tune_is_not_called_major() -> None:
+    """D to D over C natural; the same tune over C sharp is in D major."""
+    for seventh, name in ((72, None), (73, "D major")):
+        tune = [62, 66, 69, 74, seventh, 69, 66, 64, 67, 71, seventh, 74, 69, 66, 64, seventh - 12, 62, 66, 69, 62]
+        assert key_name(line(tune)) == name
+    blues = np.zeros(24)
+    blues[2] = 1.0
+    tune = [62, 66, 69, 74, 72, 69, 66, 64, 67, 71, 72, 74, 69, 66, 64, 60, 62, 66, 69, 62]
+    assert estimate_key(table(line(tune)), blues) == Estimate(Key(2, "major"), clear=True)
+
+
 def test_a_piece_between_two_keys_is_in_neither() -> None:
     """Neither C nor C sharp, much D and G, and E in the end: as much in G major as in D major."""
     pitches = 5 * [62] + 3 * [66] + 4 * [67] + 3 * [69] + [71] + 2 * [64]
