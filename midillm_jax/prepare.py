@@ -205,19 +205,29 @@ def demo(out: Path, pieces: int = 200, seed: int = 0, profile: Profile = "full")
     print(f"{out} is ready: {report.pieces:,} pieces, {report.seconds / 60:.0f} minutes, {report.documents:,} texts")
 
 
-def caption(input: Path, out: Path, manifest: Path | None = None, exclude: Globs = (), seed: int = 0) -> None:
-    """Writes captions of what is plainly in MIDI files: instruments, tempo, drums, length.
+def caption(
+    input: Inputs,
+    out: Path,
+    manifest: Path | None = None,
+    captions: int = 3,
+    exclude: Globs = (),
+    seed: int = 0,
+    workers: int = 0,
+) -> None:
+    """Writes captions of what is plainly in MIDI files: instruments, tempo, key, meter, chords, drums, length.
 
     Args:
-        input: Folder searched recursively for MIDI files.
+        input: Folders, archives and tables of MIDI files, as for midi.
         out: The captions.jsonl to write.
-        manifest: Table (TSV) with a row a file, for what the files do not say, such as genre.
+        manifest: Table (TSV) with a row a file, for what the files do not say, such as genre and mood.
+        captions: How many for each piece.
         exclude: Patterns on file or folder names to leave out.
         seed: Draws the wording.
+        workers: Processes; 0 for as many as pay.
     """
-    from midillm_jax.data.captioning import caption_folder
+    from midillm_jax.data.captioning import caption_files
 
-    caption_folder(input, out, manifest=manifest, exclude=exclude, seed=seed)
+    caption_files(input, out, manifest=manifest, exclude=exclude, count=captions, seed=seed, workers=workers)
 
 
 def dedupe(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from midillm_jax.data.blocks import BlockJob, Finished, blocks_of, digest_again, place_of, read_block
-from midillm_jax.data.jobs import Filters, Job, MidiJob, TextJob, cached_tokenizer
+from midillm_jax.data.jobs import Filters, Job, MidiJob, TextJob, cached_tokenizer, compile_reader
 from midillm_jax.data.progress import Progress
 from midillm_jax.data.records import RECORD_VERSION
 from midillm_jax.data.shards import (
@@ -39,10 +39,7 @@ from midillm_jax.data.splits import SplitRule
 from midillm_jax.data.workers import run_ordered
 from midillm_jax.errors import UserError
 from midillm_jax.files import write_whole
-from midillm_jax.music.midi import has_numba
 
-_COMPILE_FROM_BYTES = 4 * 2**20
-"""Input from which compiling the MIDI reader pays; it takes a process half a second, the very first one five."""
 _SHOWN_REJECTS = 5
 """Left-out inputs printed at the end; the manifest lists all."""
 _JOURNAL = "journal.json"
@@ -90,7 +87,7 @@ class Runner:
 
 def music_plan(listing: Listing, kind: Kind, filters: Filters, rule: SplitRule) -> Plan:
     """MIDI files become pieces."""
-    job = MidiJob(filters, compiled=listing.size_bytes >= _COMPILE_FROM_BYTES)
+    job = MidiJob(filters, compiled=compile_reader(listing.size_bytes))
     return Plan(kind, job, rule, dataclasses.asdict(filters))
 
 
@@ -126,11 +123,6 @@ def build(listing: Listing, plan: Plan, out: Path, *, runner: Runner, overwrite:
     started = time.monotonic()
     staging = runner.staging or str(partial / "blocks")
     _begin(listing, plan, partial, staging)
-    if isinstance(plan.job, MidiJob) and plan.job.compiled and not has_numba():
-        print(
-            "numba is not installed, so files are read some twenty times slower; pip install 'midillm_jax[train]'",
-            file=sys.stderr,
-        )
     try:
         manifest = _write(_blocks(listing, plan, staging, runner), listing, plan, partial / "shards")
         _put_in_place(partial / "shards", target)

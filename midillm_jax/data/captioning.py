@@ -1,35 +1,33 @@
-"""A folder of MIDI files without captions -> captions.jsonl, with genre words from a table where there is one."""
+"""MIDI files without captions -> captions.jsonl, with genre words from a table where there is one."""
 
-import csv
+import dataclasses
+import itertools
 import json
 import os
 import random
-import re
-import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from midillm_jax.data.captions import Catalogue, caption, columns, describe
-from midillm_jax.data.sources import midi_files
+from midillm_jax.data.captions import captions, columns
+from midillm_jax.data.catalogue import Catalogue, read_catalogue
+from midillm_jax.data.describe import describe
+from midillm_jax.data.jobs import compile_reader
+from midillm_jax.data.progress import Progress
+from midillm_jax.data.sources import Listing, Record, midi_files, storage
+from midillm_jax.data.workers import run_ordered
 from midillm_jax.errors import UserError
 from midillm_jax.music.midi import MidiError, read_midi
 
-_COMPILE_FROM = 200
-"""Files from which compiling the MIDI reader pays."""
-_LINE_SECONDS = 5.0
+_BYTES_A_WORKER = 16 * 2**20
+"""Input from which another process makes up for its start."""
+_BATCH_FILES = 64
+"""Files handed to a process at a time."""
 _SHOWN_REJECTS = 10
-_GENRE_COLUMNS = ("genre", "note")
-"""The first of these that a manifest has gives the genre words."""
-_MADE_HOW = re.compile(r"\s*\([^()]*->[^()]*\)")
-"""How a file was made, "(LilyPond -> MIDI)", says nothing about the music."""
-_NOT_A_NAME = re.compile(r"(?i)trad|anon|unknown|various")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class CaptionReport:
-    """What ``caption_folder`` did."""
+    """What ``caption_files`` did."""
 
     written: int
     rejected: tuple[tuple[str, str], ...]
@@ -40,72 +38,143 @@ class CaptionReport:
     """Rows of the manifest whose file was not among those captioned."""
 
 
-def caption_folder(
-    input: Path, out: Path, *, manifest: Path | None, exclude: Sequence[str] = (), seed: int = 0
-) -> CaptionReport:
-    """Writes one line a readable MIDI file: "location" (relative to ``out``'s folder), "caption", MidiCaps' columns.
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """A file and what the manifest says about it."""
 
-    The wording depends on the seed and the file's name alone. Shows progress on stderr and prints totals.
+    record: Record
+    catalogue: Catalogue | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """Pieces that one process captions in a row."""
+
+    pieces: tuple[_Piece, ...]
+
+    def __str__(self) -> str:
+        return f"{self.pieces[0].record.name} or one of the files after it"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """A line of captions.jsonl, or the reason why there is none."""
+
+    name: str
+    amount: int
+    in_manifest: bool
+    text: str = ""
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _CaptionJob:
+    """MIDI bytes to lines."""
+
+    base: str
+    """The folder that locations are relative to."""
+    count: int
+    seed: int
+    compiled: bool
+
+    def __call__(self, batch: _Batch) -> list[_Line]:
+        return [self._line(piece) for piece in batch.pieces]
+
+    def _line(self, piece: _Piece) -> _Line:
+        record = piece.record
+        empty = _Line(record.name, record.amount, piece.catalogue is not None, reason=record.problem)
+        if record.problem:
+            return empty
+        try:
+            table = read_midi(record.read(), compiled=self.compiled)
+        except (OSError, MidiError) as error:
+            return dataclasses.replace(empty, reason=str(error))
+        # Names of old archives need not be UTF-8; as bytes they seed all the same.
+        rng = random.Random(f"{self.seed} ".encode() + os.fsencode(record.name))
+        catalogue = piece.catalogue or Catalogue()
+        description = describe(table)
+        line = {
+            "location": _location(record, self.base),
+            "caption": captions(description, rng, catalogue, self.count),
+            **columns(description, catalogue),
+            **({"group": catalogue.group} if catalogue.group else {}),
+        }
+        return dataclasses.replace(empty, text=_json(line))
+
+
+def caption_files(
+    inputs: Sequence[str],
+    out: Path,
+    *,
+    manifest: Path | None,
+    exclude: Sequence[str] = (),
+    count: int = 3,
+    seed: int = 0,
+    workers: int = 0,
+) -> CaptionReport:
+    """Writes one line a readable MIDI file: "location", "caption" (a list), MidiCaps' columns.
+
+    A file of a folder is located relative to ``out``'s folder, so that ``prepare pairs`` finds it from there; a member
+    of an archive or a row of a table by its name in it, for ``prepare pairs --midi``. The wording depends on the seed
+    and the file's name alone. Shows progress on stderr and prints totals.
 
     Args:
-        input: searched recursively.
+        inputs: as for :func:`~midillm_jax.data.sources.midi_files`.
         out: the captions.jsonl to write; it appears once it is complete.
-        manifest: tab-separated table with a "path" column (below ``input``); "genre" or else "note", "composer",
-            "title" and "group" are used where they are there.
+        manifest: tab-separated table with a "path" column (names as in the input); "genre" or else "note", "mood",
+            "composer", "title" and "group" are used where they are there.
         exclude: patterns on file or folder names to leave out.
+        count: captions a piece.
         seed: draws the wording.
+        workers: processes; 0 for as many as the cores and the input make worth while.
 
     Raises:
-        UserError: no MIDI file, none that can be read, or a manifest that is not such a table.
+        UserError: no MIDI file, none that can be read, no captions asked for, or a manifest that is not such a table.
     """
-    rows = {} if manifest is None else _read_manifest(manifest)
-    listing = midi_files([str(input)], source="", exclude=exclude)
-    total = len(list(listing.records))
+    if count < 1:
+        raise UserError(f"{count} captions a piece were asked for; ask for at least one")
+    rows = {} if manifest is None else read_catalogue(manifest)
+    listing = midi_files(inputs, source="", exclude=exclude)
     base = os.path.abspath(out.parent)
     os.makedirs(base, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
+    workers = workers or max(1, min(os.cpu_count() or 1, listing.size_bytes // _BYTES_A_WORKER))
+    job = _CaptionJob(base, count, seed, compile_reader(listing.size_bytes))
     rejected: list[tuple[str, str]] = []
-    listed: set[str] = set()
-    written = 0
-    said = time.monotonic()
-    with partial.open("w", encoding="utf-8", newline="\n") as lines:
-        for record in listing.records:
-            row = rows.get(record.name)
-            try:
-                table = read_midi(record.read(), compiled=total >= _COMPILE_FROM)
-            except (OSError, MidiError) as error:
-                rejected.append((record.name, str(error)))
-                continue
-            # Names of old archives need not be UTF-8; as bytes they seed all the same.
-            rng = random.Random(f"{seed} ".encode() + os.fsencode(record.name))
-            description = describe(table)
-            catalogue = Catalogue() if row is None else _catalogue(row)
-            line = {
-                "location": _location(input / record.name, base),
-                "caption": caption(description, rng, catalogue),
-                **columns(description),
-            }
-            if row is not None:
-                listed.add(record.name)
-                line |= {"group": row["group"]} if row.get("group") else {}
-                line |= {"genre": [catalogue.genre]} if catalogue.genre else {}
-            lines.write(_json(line) + "\n")
-            written += 1
-            if time.monotonic() - said > _LINE_SECONDS:
-                said = time.monotonic()
-                print(f"{written + len(rejected):,} of {total:,} files", file=sys.stderr, flush=True)
+    written = with_row = 0
+    with partial.open("w", encoding="utf-8", newline="\n") as file, Progress(listing.size_bytes, "files") as progress:
+        for lines in run_ordered(job, _batches(listing, rows), workers):
+            for line in lines:
+                if line.reason:
+                    rejected.append((line.name, line.reason))
+                    continue
+                file.write(line.text + "\n")
+                written += 1
+                with_row += line.in_manifest
+            failed = sum(bool(line.reason) for line in lines)
+            progress.add(records=len(lines), amount=sum(line.amount for line in lines), rejected=failed)
     if not written:
         partial.unlink()
+        if not rejected:
+            raise UserError(f"{', '.join(inputs)}: no MIDI file in it; give a folder or an archive that holds some")
         name, reason = rejected[0]
-        raise UserError(f"{input}: none of {total:,} MIDI files could be read, the first, {name}: {reason}")
+        raise UserError(
+            f"{', '.join(inputs)}: none of {len(rejected):,} MIDI files could be read, the first, {name}: {reason}"
+        )
     os.replace(partial, out)
-    report = CaptionReport(written, tuple(rejected), written - len(listed) if rows else 0, len(rows) - len(listed))
+    report = CaptionReport(written, tuple(rejected), written - with_row if rows else 0, len(rows) - with_row)
     print(_summary(report, out, manifest))
     return report
 
 
+def _batches(listing: Listing, rows: Mapping[str, Catalogue]) -> Iterator[_Batch]:
+    pieces = (_Piece(record, rows.get(record.name)) for record in listing.records)
+    while batch := tuple(itertools.islice(pieces, _BATCH_FILES)):
+        yield _Batch(batch)
+
+
 def _summary(report: CaptionReport, out: Path, manifest: Path | None) -> str:
-    lines = [f"{out} is ready: {report.written:,} captions"]
+    lines = [f"{out} is ready: captions of {report.written:,} pieces"]
     if manifest is not None:
         lines.append(
             f"{manifest.name}: {report.without_row:,} captioned files have no row, "
@@ -129,34 +198,7 @@ def _json(line: dict[str, object]) -> str:
     return text
 
 
-def _location(path: Path, base: str) -> str:
-    return Path(os.path.relpath(os.path.abspath(path), base)).as_posix()
-
-
-def _read_manifest(manifest: Path) -> dict[str, dict[str, str]]:
-    """Rows by their "path"."""
-    try:
-        with manifest.open(encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            if "path" not in (table.fieldnames or ()):
-                raise UserError(
-                    f'{manifest}: no column "path" in its first line; expected a tab-separated table with a row a file'
-                )
-            return {row["path"]: {name: text or "" for name, text in row.items() if name} for row in table}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{manifest}: cannot be read as a tab-separated table ({error}); give a UTF-8 file with a path column"
-        ) from error
-
-
-def _catalogue(row: dict[str, str]) -> Catalogue:
-    """What a row says, in words fit for a caption."""
-    noted = next((row[column] for column in _GENRE_COLUMNS if column in row), "")
-    phrases = [phrase.strip() for phrase in _MADE_HOW.sub("", noted).split(";")]
-    title, composer = row.get("title", "").strip(), row.get("composer", "").strip()
-    return Catalogue(
-        genre=", ".join(phrase for phrase in phrases if phrase and "=" not in phrase),
-        composer="" if _NOT_A_NAME.match(composer) else " ".join(reversed(composer.split(", ", 1))),
-        # A file's name in place of a title ("mus_e1m1") is no title, and a number in front counts movements.
-        title="" if "_" in title else title.lstrip("0123456789. "),
-    )
+def _location(record: Record, base: str) -> str:
+    if not record.location or storage.is_remote(record.location):
+        return record.name
+    return Path(os.path.relpath(os.path.abspath(record.location), base)).as_posix()

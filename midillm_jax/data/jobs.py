@@ -6,15 +6,19 @@ Pure functions of the record, so that any runner may call them anywhere and in a
 import dataclasses
 import functools
 import hashlib
+import sys
 from collections.abc import Callable
 
 import numpy as np
 
 from midillm_jax.data.records import Piece, TextRecord, pack_piece, pack_text
 from midillm_jax.data.sources import Record, decode_text
-from midillm_jax.music.midi import MidiError, NoteTable, read_midi
+from midillm_jax.music.midi import MidiError, NoteTable, has_numba, read_midi
 from midillm_jax.music.vocab import DURATION_OFFSET, NOTE_OFFSET, TICKS_PER_SECOND
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
+
+_COMPILE_FROM_BYTES = 4 * 2**20
+"""Input from which compiling the MIDI reader pays; it takes a process half a second, the very first one five."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +105,19 @@ class TextJob:
             return Outcome(digest, reason="the tokenizer finds nothing in it")
         packed = pack_text(TextRecord(np.asarray(ids, np.int32), record.source, record.name))
         return Outcome(digest, packed, len(ids), piece_id(digest))
+
+
+def compile_reader(size_bytes: int) -> bool:
+    """Whether compiling the MIDI reader pays for so much input; says so where it would and numba is missing."""
+    if size_bytes < _COMPILE_FROM_BYTES:
+        return False
+    if not has_numba():
+        print(
+            "numba is not installed, so files are read some twenty times slower; pip install 'midillm_jax[train]'",
+            file=sys.stderr,
+        )
+        return False
+    return True
 
 
 def content_digest(data: bytes) -> str:

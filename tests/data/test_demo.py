@@ -18,8 +18,8 @@ from midillm_jax.data.band.compose import STYLES, UNITS_PER_STEP, Profile, bar_s
 from midillm_jax.data.band.harmony import Key, chord, scale_under, voicing
 from midillm_jax.data.band.styles import DRUM_KEYS, FILLS
 from midillm_jax.data.band.texts import abc, document
-from midillm_jax.data.captions import describe
 from midillm_jax.data.demo import midi_bytes, write_band
+from midillm_jax.data.describe import describe
 from midillm_jax.errors import UserError
 from midillm_jax.music.instruments import CAPTION_WORDS
 from midillm_jax.music.midi import NoteTable, read_midi
