@@ -33,7 +33,7 @@ BANDS, ROWS = 24, 3
 """Of the index: with a similarity of 0.4 a pair is compared with probability 0.79, of 0.5 0.96, of 0.6 0.997."""
 _MARGIN = 0.2
 """A pair whose similarity the sketches put this far below the threshold is not compared shingle by shingle: of those at
-the threshold that is 1 in 3,000, of those at 0.1 nearly all."""
+a threshold of 0.4 that is 1 in 6,000, of those at 0.1 nearly all."""
 _SEED = 1
 _MULTIPLIERS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1, 0xD3A2646D)
 """Odd, one an interval: a shingle's number is the sum of its intervals times these, modulo 2**32."""
