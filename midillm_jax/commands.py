@@ -58,6 +58,11 @@ def run(command: Callable[[list[str]], None], arguments: Sequence[str] | None = 
     traceback = "--traceback" in arguments
     try:
         command([argument for argument in arguments if argument != "--traceback"])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output (`| head`) has seen enough. Python flushes once more at exit, which must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (UserError, ModuleNotFoundError, OSError) as error:
         sentence = _sentence(error)
         if traceback or sentence is None:

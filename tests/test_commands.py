@@ -159,3 +159,18 @@ def test_compiled_programs_go_to_the_users_cache(tmp_path: Path, variable: str, 
     code += "print(jax.config.jax_compilation_cache_dir)"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(tmp_path / folder)
+
+
+def test_output_that_nobody_reads_any_more_ends_the_command_quietly() -> None:
+    script = (
+        "from midillm_jax import commands; import sys; commands.run(lambda arguments: print('line\\n' * 100_000), [])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "line\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 1

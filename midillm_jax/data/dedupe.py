@@ -12,14 +12,15 @@ A removed piece removes nothing itself.
 import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from midillm_jax.data.fingerprints import (
     BANDS,
@@ -27,22 +28,18 @@ from midillm_jax.data.fingerprints import (
     LEAST_SHINGLES,
     ROWS,
     TOGETHER_TICKS,
-    Fingerprint,
     Index,
-    Match,
     fingerprint,
 )
+from midillm_jax.data.parts import RANKED, Parts, Place, marked, pieces
 from midillm_jax.data.shards import (
     MANIFEST_NAME,
     Manifest,
-    Piece,
     ShardWriter,
     Split,
     SplitName,
-    SplitReader,
     open_split,
     read_manifest,
-    unpack_piece,
     write_manifest,
 )
 from midillm_jax.errors import UserError
@@ -51,7 +48,6 @@ from midillm_jax.files import write_whole
 REPORT_NAME = "removed.jsonl"
 Reason = Literal["listed", "exact", "near"]
 REASONS: tuple[Reason, ...] = ("listed", "exact", "near")
-_RANKED: tuple[SplitName, ...] = ("test", "validation", "train")
 _VERSION = 1
 """Raised when other pieces come to be removed, so that an older folder is not taken for the new."""
 _BATCH = 64
@@ -71,14 +67,6 @@ class Options:
     trained on."""
 
 
-class Place(NamedTuple):
-    """Where a piece stands."""
-
-    part: int
-    """Number of the part of a folder, by rank."""
-    record: int
-
-
 @dataclasses.dataclass(frozen=True)
 class Removed:
     """A piece that is left out, and the one that stays in its place (None for a listed piece)."""
@@ -90,33 +78,6 @@ class Removed:
     reason: Reason
     similarity: float
     equals: Place | None
-
-
-class Parts:
-    """The splits of all folders that hold anything, by rank."""
-
-    def __init__(self, folders: Sequence[Path], manifests: Sequence[Manifest]) -> None:
-        self.readers: list[SplitReader] = []
-        self.folder_of: list[int] = []
-        for number, (folder, manifest) in enumerate(zip(folders, manifests, strict=True)):
-            for split in _RANKED:
-                if split in manifest.splits and manifest.splits[split].records:
-                    self.readers.append(open_split(folder, split))
-                    self.folder_of.append(number)
-
-    def piece(self, place: Place) -> Piece:
-        return unpack_piece(self.readers[place.part][place.record])
-
-    def fingerprint(self, place: Place) -> Fingerprint:
-        return fingerprint(self.piece(place).notes)
-
-    def pieces(self, part: int) -> Iterator[tuple[Place, Piece]]:
-        """Every piece of a part, in order."""
-        reader = self.readers[part]
-        for start in range(0, len(reader), _BATCH):
-            records = range(start, min(start + _BATCH, len(reader)))
-            for record, packed in zip(records, reader.__getitems__(records), strict=True):
-                yield Place(part, record), unpack_piece(packed)
 
 
 def dedupe(
@@ -167,28 +128,26 @@ def find(parts: Parts, options: Options) -> list[Removed]:
     ranked: Index[Place] = Index(options.threshold, parts.fingerprint)
     evaluated = _evaluated(parts, options)
     removed: list[Removed] = []
+    part, higher = -1, 0
     said = time.monotonic()
-    for part, reader in enumerate(parts.readers):
-        higher = None if options.within else len(ranked)
-        wins = options.within or part < len(parts.readers) - 1
-        for place, piece in parts.pieces(part):
-            mark = fingerprint(piece.notes)
-            match: Match[Place] | None = None
-            if reader.name == "train" and len(evaluated):
-                if _stem(piece) in options.listed:
-                    removed.append(Removed(place, piece.name, piece.piece_id, piece.source, "listed", 1.0, None))
-                    continue
-                match = evaluated.find(mark)
-            match = match or ranked.find(mark, higher)
-            if match is not None:
-                found = match.reason, match.similarity, match.place
-                removed.append(Removed(place, piece.name, piece.piece_id, piece.source, *found))
-            elif wins:
-                ranked.add(place, mark)
-            if time.monotonic() - said >= _LINE_SECONDS:
-                said = time.monotonic()
-                done = f"{place.record + 1:,} of {len(reader):,} pieces, {len(removed):,} removed so far"
-                print(f"{reader.folder} {reader.name}: {done}", file=sys.stderr, flush=True)
+    for piece in itertools.chain.from_iterable(map(marked, parts.batches())):
+        if piece.place.part != part:
+            part, higher = piece.place.part, len(ranked)
+        reader = parts.readers[part]
+        if reader.name == "train" and _stem(piece.name) in options.listed:
+            removed.append(Removed(piece.place, piece.name, piece.piece_id, piece.source, "listed", 1.0, None))
+            continue
+        match = evaluated.find(piece.mark) if reader.name == "train" else None
+        match = match or ranked.find(piece.mark, None if options.within else higher)
+        if match is not None:
+            found = match.reason, match.similarity, match.place
+            removed.append(Removed(piece.place, piece.name, piece.piece_id, piece.source, *found))
+        elif options.within or part < len(parts.readers) - 1:  # only what can win need be kept
+            ranked.add(piece.place, piece.mark)
+        if time.monotonic() - said >= _LINE_SECONDS:
+            said = time.monotonic()
+            done = f"{piece.place.record + 1:,} of {len(reader):,} pieces, {len(removed):,} removed so far"
+            print(f"{reader.folder} {reader.name}: {done}", file=sys.stderr, flush=True)
     return removed
 
 
@@ -235,16 +194,15 @@ def _evaluated(parts: Parts, options: Options) -> Index[Place]:
     """The listed pieces, wherever they stand."""
     index: Index[Place] = Index(options.threshold, parts.fingerprint)
     if options.listed:
-        for part in range(len(parts.readers)):
-            for place, piece in parts.pieces(part):
-                if _stem(piece) in options.listed:
-                    index.add(place, fingerprint(piece.notes))
+        for place, piece in itertools.chain.from_iterable(map(pieces, parts.batches())):
+            if _stem(piece.name) in options.listed:
+                index.add(place, fingerprint(piece.notes))
         print(f"{len(index):,} pieces bear one of the {len(options.listed):,} listed names")
     return index
 
 
-def _stem(piece: Piece) -> str:
-    return PurePosixPath(piece.name).stem
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem
 
 
 def _read(folder: Path) -> Manifest:
@@ -339,7 +297,7 @@ def _write(
     sources.subtract(one.source for one in dropped)
     try:
         splits: dict[str, Split] = {}
-        for split in reversed(_RANKED):
+        for split in reversed(RANKED):
             if split in manifest.splits:
                 gone = {one.place.record for one in dropped if parts.readers[one.place.part].name == split}
                 splits[split] = _copy(source, manifest, split, partial, gone)

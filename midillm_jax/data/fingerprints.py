@@ -31,6 +31,9 @@ TOGETHER_TICKS = 2
 LEAST_SHINGLES = 32
 BANDS, ROWS = 24, 3
 """Of the index: with a similarity of 0.4 a pair is compared with probability 0.79, of 0.5 0.96, of 0.6 0.997."""
+_MARGIN = 0.2
+"""A pair whose similarity the sketches put this far below the threshold is not compared shingle by shingle: of those at
+a threshold of 0.4 that is 1 in 6,000, of those at 0.1 nearly all."""
 _SEED = 1
 _MULTIPLIERS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1, 0xD3A2646D)
 """Odd, one an interval: a shingle's number is the sum of its intervals times these, modulo 2**32."""
@@ -58,6 +61,11 @@ class Fingerprint:
     def sketches(self) -> tuple[Any, ...]:
         """A MinHash of each view."""
         return tuple(_minhash(view) for view in self.views())
+
+    @property
+    def minima(self) -> np.ndarray:
+        """uint32 [views, BANDS * ROWS]: what the sketches hold."""
+        return np.array([sketch.hashvalues for sketch in self.sketches], np.uint32).reshape(-1, BANDS * ROWS)
 
 
 def fingerprint(notes: NoteTable) -> Fingerprint:
@@ -101,6 +109,7 @@ class Index(Generic[Place]):
         self._places: list[Place] = []
         self._exact: dict[bytes, int] = {}
         self._near = MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
+        self._sketches: list[np.ndarray] = []
         self.compared = 0
         """Pairs whose shingles were compared one by one."""
 
@@ -111,6 +120,7 @@ class Index(Generic[Place]):
         """Keeps a piece; of several that match, the one added first is found."""
         number = len(self._places)
         self._places.append(place)
+        self._sketches.append(piece.minima)
         self._exact.setdefault(_key(piece), number)
         for side, sketch in enumerate(piece.sketches):
             self._near.insert(2 * number + side, sketch, check_duplication=False)
@@ -128,6 +138,8 @@ class Index(Generic[Place]):
         for number in sorted(near):
             if number >= among:
                 break
+            if _estimate(piece.minima, self._sketches[number]) < self._threshold - _MARGIN:
+                continue
             self.compared += 1
             found = similarity(piece, self._read(self._places[number]))
             if found >= self._threshold:
@@ -160,6 +172,11 @@ def _shingles(onsets: np.ndarray, pitches: np.ndarray, parts: np.ndarray) -> np.
 def _jaccard(one: np.ndarray, other: np.ndarray) -> float:
     both = len(np.intersect1d(one, other, assume_unique=True))
     return both / (len(one) + len(other) - both)
+
+
+def _estimate(one: np.ndarray, other: np.ndarray) -> float:
+    """What two pieces' sketches say of their similarity; of the views, those that are most alike."""
+    return float((one[:, None] == other[None]).mean(axis=2).max())
 
 
 def _minhash(view: np.ndarray) -> Any:

@@ -75,7 +75,11 @@ def draw_music(music: Music, lengths: np.ndarray, title: str, read: str, stream:
         ("Density", "notes a second", lambda axes: _spread(axes, density, "{:.1f}")),
         ("Pitches", "drums left out", pitches),
         ("Velocities", "as written in the file", velocities),
-        ("Tempo", "beats a minute at the start", lambda axes: _spread(axes, np.array(music.bpm), "{:.0f}")),
+        (
+            "Tempo",
+            "beats a minute, of each piece's main tempo",
+            lambda axes: _spread(axes, np.array(music.bpm), "{:.0f}"),
+        ),
         (
             "Durations",
             f"seconds, cut to {(MAX_DURATION_TICKS - 1) / TICKS_PER_SECOND}",

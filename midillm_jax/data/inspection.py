@@ -23,7 +23,7 @@ from midillm_jax.data.shards import (
     unpack_piece,
     unpack_text,
 )
-from midillm_jax.data.summary import Music, first_bpm, sound
+from midillm_jax.data.summary import Music, main_bpm, main_meter, sound
 from midillm_jax.errors import UserError
 from midillm_jax.files import write_whole
 from midillm_jax.music.amt import encode_notes
@@ -161,7 +161,7 @@ def _music(music: Music, lengths: np.ndarray) -> list[str]:
         ("seconds", *_quantiles(seconds)),
         ("notes a second", *_quantiles(notes / np.maximum(seconds, 0.01), 1)),
         ("instruments", *_quantiles(np.array(music.parts))),
-        ("beats a minute, first", *_quantiles(np.array(music.bpm))),
+        ("beats a minute", *_quantiles(np.array(music.bpm))),
     ]
     if music.words:
         rows.append(("words a caption", *_quantiles(np.array(music.words))))
@@ -173,7 +173,7 @@ def _music(music: Music, lengths: np.ndarray) -> list[str]:
         *_table(rows),
         "",
         f"instruments, by share of pieces: {', '.join(share)}",
-        f"meter at the start: {', '.join(meters)}",
+        f"meter: {', '.join(meters)}",
         f"pieces with several tempos: {music.tempo_changes / count:.0%}",
         f"pieces with a caption: {with_caption / count:.0%} ({sum(music.captions) / count:.1f} captions a piece)",
         f"music: {seconds.sum() / 3600:,.1f} hours; notes as long as a duration may be, "
@@ -192,11 +192,11 @@ def _texts(lengths: np.ndarray, used: np.ndarray) -> list[str]:
 def _example(where: str, piece: Piece) -> list[str]:
     table = piece.notes
     instruments = ", ".join(PROGRAM_NAMES[program] for program in table.programs()[:_TOP])
-    meter = f", {table.meters[0, 1]}/{table.meters[0, 2]}" if len(table.meters) else ""
+    meter = f", {main_meter(table)}" if main_meter(table) else ""
     lines = [
         f"{where}: {piece.name} ({piece.source}, {piece.piece_id})",
         *(f"  caption: {_shortened(caption)}" for caption in piece.captions),
-        f"  {len(table):,} notes, {table.seconds():,.1f} s, {first_bpm(table):.0f} beats a minute{meter}",
+        f"  {len(table):,} notes, {table.seconds():,.1f} s, {main_bpm(table):.0f} beats a minute{meter}",
         f"  {instruments}",
     ]
     for onset, duration, note, velocity in zip(

@@ -22,11 +22,11 @@ class Music:
     notes: list[int] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
     bpm: list[float] = dataclasses.field(default_factory=list)
-    """Beats a minute at the start."""
+    """Of each piece's main tempo (:func:`main_bpm`)."""
     tempo_changes: int = 0
     """Pieces with more than one tempo."""
     meters: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    """Pieces by their first meter."""
+    """Pieces by their main meter (:func:`main_meter`)."""
     programs: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(PROGRAMS, np.int64))
     """Pieces that each program plays in."""
     parts: list[int] = dataclasses.field(default_factory=list)
@@ -46,10 +46,9 @@ class Music:
         table = piece.notes
         self.notes.append(len(table))
         self.seconds.append(table.seconds())
-        self.bpm.append(first_bpm(table))
+        self.bpm.append(main_bpm(table))
         self.tempo_changes += len(np.unique(table.tempos[:, 1])) > 1
-        meter = f"{table.meters[0, 1]}/{table.meters[0, 2]}" if len(table.meters) else "not stated"
-        self.meters[meter] += 1
+        self.meters[main_meter(table) or "not stated"] += 1
         programs = np.unique(table.notes // PITCHES)
         self.programs[programs] += 1
         self.parts.append(len(programs))
@@ -67,9 +66,22 @@ class Music:
         return [int(program) for program in order if self.programs[program]]
 
 
-def first_bpm(table: NoteTable) -> float:
-    """Beats a minute at the start; 120 where the file says nothing."""
-    return 60e6 / int(table.tempos[0, 1])
+def main_bpm(table: NoteTable) -> float:
+    """Beats a minute of the tempo that is in force longest; 120 where the file says nothing."""
+    return 60e6 / int(_longest(table.tempos, table)[0])
+
+
+def main_meter(table: NoteTable) -> str:
+    """The meter that is in force longest, such as 3/4; empty where the file says nothing."""
+    return "/".join(map(str, _longest(table.meters, table))) if len(table.meters) else ""
+
+
+def _longest(changes: np.ndarray, table: NoteTable) -> np.ndarray:
+    """Of rows of a tick and what is in force from then on: what is in force longest, all its stretches together."""
+    end = int((table.onsets + table.durations).max())
+    lengths = np.diff(np.minimum(np.append(changes[:, 0], end), end))
+    values, which = np.unique(changes[:, 1:], axis=0, return_inverse=True)
+    return values[np.argmax(np.bincount(which.reshape(-1), lengths))]
 
 
 def sound(program: int, pitch: int) -> str:

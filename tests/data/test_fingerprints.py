@@ -154,6 +154,20 @@ def test_only_the_first_pieces_are_looked_at_when_that_is_asked(songs: list[Note
     assert index.find(near, 8) is not None
 
 
+def test_of_several_the_first_is_found(songs: list[NoteTable]) -> None:
+    rng = np.random.default_rng(0)
+    alike = [transposed(songs[0], rng), slower(songs[0], rng), uneven(songs[0], rng)]
+    added = [songs[1], *alike[:1], *songs[2:8], *alike[1:2], *songs[8:20], *alike[2:]]
+    for order in (added, added[::-1]):
+        marks = [fingerprint(table) for table in order]
+        made: Index[int] = Index(THRESHOLD, marks.__getitem__)
+        for place, mark in enumerate(marks):
+            made.add(place, mark)
+        match = made.find(fingerprint(songs[0]))
+        assert match is not None
+        assert match.place == min(place for place, table in enumerate(order) if any(table is one for one in alike))
+
+
 def test_similarity_is_the_share_of_shingles_that_both_have() -> None:
     """Counted by hand: 100 notes have 94 shingles; a copy of the first 60 has 54 of them and no other."""
     rng = np.random.default_rng(1)

@@ -70,9 +70,9 @@ def test_music_in_words(music: Path, capsys: pytest.CaptureFixture[str]) -> None
     ]
     assert "pieces read: all 20" in lines
     assert "notes a piece (all) 20 21 30 38 39 30" in lines
-    assert "beats a minute, first 120 120 120 120 120 120" in lines
+    assert "beats a minute 120 120 120 120 120 120" in lines
     assert "instruments, by share of pieces: Acoustic Grand Piano 100%, Drums 50%" in lines
-    assert "meter at the start: not stated 100%" in lines
+    assert "meter: not stated 100%" in lines
     assert "pieces with a caption: 50% (0.5 captions a piece)" in lines
     start = lines.index("validation 3: folder/19.mid (mine, 0000000000000013)")
     assert lines[start + 1 : start + 7] == [

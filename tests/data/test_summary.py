@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from midillm_jax.data.records import Piece
-from midillm_jax.data.summary import MAX_GAP, Music, first_bpm, sound
+from midillm_jax.data.summary import MAX_GAP, Music, main_bpm, main_meter, sound
 from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.vocab import DRUM_PROGRAM, PITCHES
 
@@ -31,9 +31,9 @@ def test_sums() -> None:
     music.add(Piece(PLAIN, (), "s", "id", "plain.mid"))
     assert music.notes == [5, 1]
     assert music.seconds == pytest.approx([53.0, 1.1])
-    assert music.bpm == pytest.approx([150, 120])
+    assert music.bpm == pytest.approx([100, 120])
     assert music.tempo_changes == 1
-    assert dict(music.meters) == {"3/4": 1, "not stated": 1}
+    assert dict(music.meters) == {"2/4": 1, "not stated": 1}
     assert {program: int(pieces) for program, pieces in enumerate(music.programs) if pieces} == {0: 2, 33: 1, 128: 1}
     assert music.parts == [3, 1]
     assert music.top_programs(2) == [0, 33]
@@ -60,4 +60,14 @@ def test_sums() -> None:
 def test_names_of_sounds() -> None:
     assert [sound(0, pitch) for pitch in (0, 60, 61, 127)] == ["C-1", "C4", "C#4", "G9"]
     assert [sound(DRUM_PROGRAM, pitch) for pitch in (36, 3)] == ["Kick", "key 3"]
-    assert first_bpm(WALTZ) == 150
+
+
+def test_the_main_tempo_and_meter_are_those_longest_in_force() -> None:
+    """Of 1,000 ticks, 3/4 has 200 + 400 and 4/4 has 400; what comes after the last note does not count."""
+    meters = np.array([[0, 3, 4], [200, 4, 4], [600, 3, 4], [2_000, 5, 4]], np.int32)
+    tempos = np.array([[0, 500_000], [450, 600_000], [1_500, 1_000_000]])
+    both = table([(0, 10, 60, 64), (990, 10, 60, 64)], tempos=tempos, meters=meters)
+    assert (main_meter(both), main_bpm(both)) == ("3/4", 100)
+    assert (main_meter(PLAIN), main_bpm(PLAIN)) == ("", 120)
+    nothing = table([(0, 0, 60, 64)], meters=meters)
+    assert main_meter(nothing) in ("3/4", "4/4", "5/4")
