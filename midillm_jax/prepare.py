@@ -235,8 +235,9 @@ def dedupe(
     out: Path,
     threshold: float = 0.4,
     within: bool = False,
-    exclude_ids: Path | None = None,
+    exclude_ids: str = "",
     report_only: bool = False,
+    workers: int = 0,
     overwrite: bool = False,
 ) -> None:
     """Leaves out of prepared folders what an earlier folder or a held-out split has already.
@@ -248,13 +249,15 @@ def dedupe(
         within: Also keep only the first of equal pieces of one split.
         exclude_ids: File of names (one a line, or a JSON list): nothing like these pieces stays in training.
         report_only: Write no folders, only what would be removed.
+        workers: Processes; 0 for one a core.
         overwrite: Replace folders that were made differently.
     """
     from midillm_jax.data import dedupe as deduping
+    from midillm_jax.data.splits import read_ids
 
-    listed = frozenset[str]() if exclude_ids is None else deduping.read_listed(exclude_ids)
+    listed = read_ids(exclude_ids) if exclude_ids else frozenset[str]()
     options = deduping.Options(threshold, within, listed)
-    deduping.dedupe(input, out, options, report_only=report_only, overwrite=overwrite)
+    deduping.dedupe(input, out, options, report_only=report_only, overwrite=overwrite, workers=workers)
 
 
 def inspect(

@@ -16,10 +16,9 @@ import itertools
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Collection, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from midillm_jax.data.fingerprints import (
@@ -32,6 +31,7 @@ from midillm_jax.data.fingerprints import (
     fingerprint,
 )
 from midillm_jax.data.parts import RANKED, Parts, Place, marked, pieces
+from midillm_jax.data.progress import Progress
 from midillm_jax.data.shards import (
     MANIFEST_NAME,
     Manifest,
@@ -42,6 +42,8 @@ from midillm_jax.data.shards import (
     read_manifest,
     write_manifest,
 )
+from midillm_jax.data.splits import stem_of
+from midillm_jax.data.workers import run_ordered
 from midillm_jax.errors import UserError
 from midillm_jax.files import write_whole
 
@@ -51,7 +53,8 @@ REASONS: tuple[Reason, ...] = ("listed", "exact", "near")
 _VERSION = 1
 """Raised when other pieces come to be removed, so that an older folder is not taken for the new."""
 _BATCH = 64
-_LINE_SECONDS = 5.0
+_PIECES_A_PROCESS = 2_000
+"""A process pays from about this many pieces on: starting it takes as long."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +84,13 @@ class Removed:
 
 
 def dedupe(
-    folders: Sequence[Path], out: Path, options: Options, *, report_only: bool = False, overwrite: bool = False
+    folders: Sequence[Path],
+    out: Path,
+    options: Options,
+    *,
+    report_only: bool = False,
+    overwrite: bool = False,
+    workers: int = 1,
 ) -> list[Removed]:
     """Writes ``out/removed.jsonl`` and, unless it is only to report, ``out/<folder>`` for each; prints a table.
 
@@ -93,6 +102,7 @@ def dedupe(
         options: what is taken for the same.
         report_only: whether to write no folders.
         overwrite: whether folders in ``out`` that were made differently are replaced.
+        workers: processes; 0 for one a core, and fewer where there are few pieces.
 
     Raises:
         UserError: a folder that holds no music or is not prepared, two of one name, an ``out`` that would replace an
@@ -100,6 +110,8 @@ def dedupe(
     """
     if not 0 < options.threshold <= 1:
         raise UserError(f"--threshold {options.threshold:g}: expected a similarity above 0 and up to 1")
+    if workers < 0:
+        raise UserError(f"--workers {workers}: expected a number of processes, or 0 for one a core")
     manifests = [_read(folder) for folder in folders]
     names = _names(folders, out)
     inputs = _inputs(names, manifests, options)
@@ -109,7 +121,7 @@ def dedupe(
         return []
     started = time.monotonic()
     parts = Parts(folders, manifests)
-    removed = find(parts, options)
+    removed = find(parts, options, workers)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / REPORT_NAME, "".join(_line(parts, names, one) + "\n" for one in removed))
     if not report_only:
@@ -123,52 +135,33 @@ def dedupe(
     return removed
 
 
-def find(parts: Parts, options: Options) -> list[Removed]:
-    """The pieces to remove, by rank and then in order."""
+def find(parts: Parts, options: Options, workers: int) -> list[Removed]:
+    """The pieces to remove, by rank and then in order; the same ones whatever the number of processes."""
     ranked: Index[Place] = Index(options.threshold, parts.fingerprint)
     evaluated = _evaluated(parts, options)
+    total = sum(map(len, parts.readers))
+    workers = min(workers or os.cpu_count() or 1, 1 + total // _PIECES_A_PROCESS)
     removed: list[Removed] = []
     part, higher = -1, 0
-    said = time.monotonic()
-    for piece in itertools.chain.from_iterable(map(marked, parts.batches())):
-        if piece.place.part != part:
-            part, higher = piece.place.part, len(ranked)
-        reader = parts.readers[part]
-        if reader.name == "train" and _stem(piece.name) in options.listed:
-            removed.append(Removed(piece.place, piece.name, piece.piece_id, piece.source, "listed", 1.0, None))
-            continue
-        match = evaluated.find(piece.mark) if reader.name == "train" else None
-        match = match or ranked.find(piece.mark, None if options.within else higher)
-        if match is not None:
-            found = match.reason, match.similarity, match.place
-            removed.append(Removed(piece.place, piece.name, piece.piece_id, piece.source, *found))
-        elif options.within or part < len(parts.readers) - 1:  # only what can win need be kept
-            ranked.add(piece.place, piece.mark)
-        if time.monotonic() - said >= _LINE_SECONDS:
-            said = time.monotonic()
-            done = f"{piece.place.record + 1:,} of {len(reader):,} pieces, {len(removed):,} removed so far"
-            print(f"{reader.folder} {reader.name}: {done}", file=sys.stderr, flush=True)
+    with Progress(total, "pieces") as progress:
+        for batch in run_ordered(marked, parts.batches(), workers):
+            before = len(removed)
+            for piece in batch:
+                if piece.place.part != part:
+                    part, higher = piece.place.part, len(ranked)
+                trains = parts.readers[part].name == "train"
+                if trains and stem_of(piece.name) in options.listed:
+                    removed.append(Removed(piece.place, piece.name, piece.piece_id, piece.source, "listed", 1.0, None))
+                    continue
+                match = evaluated.find(piece.mark) if trains else None
+                match = match or ranked.find(piece.mark, None if options.within else higher)
+                if match is not None:
+                    found = match.reason, match.similarity, match.place
+                    removed.append(Removed(piece.place, piece.name, piece.piece_id, piece.source, *found))
+                elif options.within or part < len(parts.readers) - 1:  # only what can win need be kept
+                    ranked.add(piece.place, piece.mark)
+            progress.add(records=len(batch), amount=len(batch), rejected=len(removed) - before)
     return removed
-
-
-def read_listed(path: Path) -> frozenset[str]:
-    """Names in a file, one a line or as a JSON list, without folders and suffixes.
-
-    Raises:
-        UserError: no such file, or no names in it.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected names of pieces, one a line or as a JSON list")
-    text = path.read_text(encoding="utf-8", errors="surrogateescape").strip()
-    names: Any = text.splitlines()
-    if text.startswith("["):
-        try:
-            names = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: begins like a JSON list but is none ({error})") from error
-    if not names or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: expected names of pieces, one a line or as a JSON list of strings")
-    return frozenset(PurePosixPath(name.strip()).stem for name in names if name.strip())
 
 
 def table(parts: Parts, names: Sequence[str], removed: Sequence[Removed]) -> str:
@@ -195,14 +188,10 @@ def _evaluated(parts: Parts, options: Options) -> Index[Place]:
     index: Index[Place] = Index(options.threshold, parts.fingerprint)
     if options.listed:
         for place, piece in itertools.chain.from_iterable(map(pieces, parts.batches())):
-            if _stem(piece.name) in options.listed:
+            if stem_of(piece.name) in options.listed:
                 index.add(place, fingerprint(piece.notes))
         print(f"{len(index):,} pieces bear one of the {len(options.listed):,} listed names")
     return index
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem
 
 
 def _read(folder: Path) -> Manifest:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midillm_jax.data.dedupe import Options, dedupe, read_listed
+from midillm_jax.data import dedupe as deduping
+from midillm_jax.data.dedupe import Options, dedupe
 from midillm_jax.data.shards import (
     Manifest,
     Piece,
@@ -227,9 +228,7 @@ def test_listed_pieces_leave_every_training_split(tmp_path: Path) -> None:
     plain = prepared(
         tmp_path / "plain", train={"x1": tune(1), "x4": tune(3), "x5": tune(4, 2)}, validation={"x6": tune(1, 2)}
     )
-    (tmp_path / "ids").write_text('["x1", "lmd_full/x/x5.mid", "not there"]')
-    listed = read_listed(tmp_path / "ids")
-    assert listed == {"x1", "x5", "not there"}
+    listed = frozenset({"x1", "x5", "not there"})
     late = prepared(tmp_path / "late", train={"y1": tune(4), "y2": tune(5)})
     dedupe([late, paired, plain], tmp_path / "clean", dataclasses.replace(OPTIONS, listed=listed))
     assert report(tmp_path / "clean") == [
@@ -241,18 +240,6 @@ def test_listed_pieces_leave_every_training_split(tmp_path: Path) -> None:
     ]
     # A held-out piece that is like a listed one stays: it is not trained on.
     assert names(tmp_path / "clean" / "plain", "validation") == ["x6"]
-
-
-def test_lists_of_names(tmp_path: Path) -> None:
-    path = tmp_path / "ids"
-    path.write_text("abc\n\n lmd_full/d/def.mid \n")
-    assert read_listed(path) == {"abc", "def"}
-    for content in ("", "[1, 2]", "[", "[]"):
-        path.write_text(content)
-        with pytest.raises(UserError, match="ids: "):
-            read_listed(path)
-    with pytest.raises(UserError, match="no such file"):
-        read_listed(tmp_path / "nowhere")
 
 
 def test_a_report_alone_writes_no_folder(two: list[Path], tmp_path: Path) -> None:
@@ -282,6 +269,14 @@ def test_what_cannot_be_done_is_said(two: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="was not made by"):
         dedupe(two, tmp_path / "clean", OPTIONS, overwrite=True)
     assert [path.name for path in (tmp_path / "clean").iterdir()] == ["paired"]
+
+
+def test_several_processes_remove_the_same(two: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deduping, "_PIECES_A_PROCESS", 1)  # as if that few were many
+    dedupe(two, tmp_path / "clean", OPTIONS, workers=2)
+    assert report(tmp_path / "clean") == REMOVED
+    with pytest.raises(UserError, match="--workers -1"):
+        dedupe(two, tmp_path / "other", OPTIONS, workers=-1)
 
 
 def test_the_command_gives_the_same_answer_in_every_process(two: list[Path], tmp_path: Path) -> None:
