@@ -38,7 +38,7 @@ from midillm_jax.data.sources import Listing, storage
 from midillm_jax.data.splits import SplitRule
 from midillm_jax.data.workers import run_ordered
 from midillm_jax.errors import UserError
-from midillm_jax.files import write_whole
+from midillm_jax.files import put_in_place, write_whole
 
 _SHOWN_REJECTS = 5
 """Left-out inputs printed at the end; the manifest lists all."""
@@ -125,7 +125,7 @@ def build(listing: Listing, plan: Plan, out: Path, *, runner: Runner, overwrite:
     _begin(listing, plan, partial, staging)
     try:
         manifest = _write(_blocks(listing, plan, staging, runner), listing, plan, partial / "shards")
-        _put_in_place(partial / "shards", target)
+        put_in_place(partial / "shards", target)
     except BaseException as error:
         _end(partial, staging, resumable=not isinstance(error, _NothingUsable))
         raise
@@ -302,15 +302,6 @@ def _digest_of(listing: Listing) -> str:
             for record in part:
                 inputs.add(number, digest_again(record))
     return inputs.hexdigest()
-
-
-def _put_in_place(made: Path, out: Path) -> None:
-    old = out.with_name(out.name + ".old")
-    if out.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(out, old)
-    os.replace(made, out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 class _InputDigest:

@@ -45,7 +45,7 @@ from midillm_jax.data.shards import (
 from midillm_jax.data.splits import stem_of
 from midillm_jax.data.workers import run_ordered
 from midillm_jax.errors import UserError
-from midillm_jax.files import write_whole
+from midillm_jax.files import put_in_place, write_whole
 
 REPORT_NAME = "removed.jsonl"
 Reason = Literal["listed", "exact", "near"]
@@ -292,7 +292,7 @@ def _write(
                 splits[split] = _copy(source, manifest, split, partial, gone)
         kept = {name: count for name, count in sources.items() if count}
         write_manifest(partial, dataclasses.replace(manifest, splits=splits, sources=kept, inputs=inputs))
-        _put_in_place(partial, target)
+        put_in_place(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -307,14 +307,3 @@ def _copy(source: Path, manifest: Manifest, split: SplitName, target: Path, gone
                 for record, packed in zip(records, reader.__getitems__(records), strict=True):
                     writer.write(packed, int(reader.lengths[record]))
     return writer.split
-
-
-def _put_in_place(partial: Path, target: Path) -> None:
-    if not target.exists():
-        os.replace(partial, target)
-        return
-    old = target.with_name(target.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(target, old)
-    os.replace(partial, target)
-    shutil.rmtree(old)
