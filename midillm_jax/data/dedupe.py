@@ -143,7 +143,7 @@ def find(parts: Parts, options: Options, workers: int) -> list[Removed]:
     workers = min(workers or os.cpu_count() or 1, 1 + total // _PIECES_A_PROCESS)
     removed: list[Removed] = []
     part, higher = -1, 0
-    with Progress(total, "pieces") as progress:
+    with Progress(total, "pieces", "removed") as progress:
         for batch in run_ordered(marked, parts.batches(), workers):
             before = len(removed)
             for piece in batch:

@@ -13,13 +13,15 @@ _LINE_SECONDS = 5.0
 class Progress:
     """Counts records and the bytes of the input that they stand for::
 
-    with Progress(listing.bytes, "files") as progress:
+    with Progress(listing.size_bytes, "files") as progress:
         progress.add(records=256, amount=1_000_000, rejected=3)
     """
 
-    def __init__(self, total_bytes: int, things: str) -> None:
-        self._total = max(total_bytes, 1)
+    def __init__(self, total: int, things: str, lost: str = "rejected") -> None:
+        """``total`` is that of the amounts; ``things`` and ``lost`` are words for what is counted and what is not kept."""
+        self._total = max(total, 1)
         self._things = things
+        self._lost = lost
         self._done = self._records = self._rejected = 0
         self._started = self._said = time.monotonic()
         console = rich.console.Console(stderr=True)
@@ -50,7 +52,7 @@ class Progress:
         rate = self._records / max(now - self._started, 1e-9)
         share = min(self._done / self._total, 1)
         things = self._things
-        return f"{share:.0%}: {self._records:,} {things}, {rate:,.0f} {things}/s, {self._rejected:,} rejected"
+        return f"{share:.0%}: {self._records:,} {things}, {rate:,.0f} {things}/s, {self._rejected:,} {self._lost}"
 
     def __enter__(self) -> "Progress":
         self._bar.start()
