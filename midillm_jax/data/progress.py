@@ -18,7 +18,7 @@ class Progress:
     """
 
     def __init__(self, total: int, things: str, lost: str = "rejected") -> None:
-        """``total`` is that of the amounts; ``things`` and ``lost`` are words for what is counted and what is not kept."""
+        """``total`` is that of all amounts; ``things`` and ``lost`` are words for records, and for those not kept."""
         self._total = max(total, 1)
         self._things = things
         self._lost = lost
