@@ -1,9 +1,10 @@
 """``python -m midillm_jax.prepare``: files become shards that training reads.
 
 midi: a folder of MIDI files; pairs: MIDI files with captions; text: text files; tokenizer: learns a vocabulary;
-caption: writes captions of MIDI files; demo: writes a small made-up corpus.
+caption: writes captions of MIDI files; demo: writes a small made-up corpus; fetch: downloads a published data set.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ import tyro
 
 from midillm_jax import commands
 from midillm_jax.data.band.compose import Profile
+from midillm_jax.data.fetch import Name
 from midillm_jax.data.jobs import Filters
 
 Globs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="GLOB ...")]
@@ -158,6 +160,20 @@ def caption(input: Path, out: Path, manifest: Path | None = None, exclude: Globs
     caption_folder(input, out, manifest=manifest, exclude=exclude, seed=seed)
 
 
+def fetch(name: Annotated[Name, tyro.conf.Positional], out: Path, yes: bool = False, mirror: str = "") -> None:
+    """Downloads a published data set: says its size and licence, asks, resumes, and checks what came.
+
+    Args:
+        name: Which; GigaMIDI is gated, and you are told how to get it.
+        out: Folder to put the files in.
+        yes: Go ahead without asking.
+        mirror: Another server: for Lakh the address of the folder that holds lmd_full.tar.gz, else a Hub.
+    """
+    from midillm_jax.data import fetch as fetching
+
+    fetching.fetch(name, out, yes=yes, mirror=mirror)
+
+
 SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "midi": midi,
     "pairs": pairs,
@@ -165,6 +181,7 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "tokenizer": tokenizer,
     "caption": caption,
     "demo": demo,
+    "fetch": fetch,
 }
 
 
@@ -181,4 +198,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    commands.run(main, resumes=sys.argv[1:2] == ["fetch"])
