@@ -39,6 +39,8 @@ class Act:
     status: int = 0
     """Answers nothing but this."""
     redirect: str = ""
+    lengthless: bool = False
+    """Does not say how much is to come."""
     hold: threading.Event | None = None
     """With ``cut``: waits for it before the connection is closed."""
 
@@ -114,7 +116,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             data = data[start:]
             self.answer(206, headers | {"Content-Length": str(len(data))})
         else:
-            self.answer(200, headers | {"Content-Length": str(len(data))})
+            self.answer(200, headers if act.lengthless else headers | {"Content-Length": str(len(data))})
         self.wfile.write(data[: act.cut])
         self.wfile.flush()
         if act.hold:
@@ -134,7 +136,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with Server() as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+        threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
         yield made
         made.shutdown()
 
@@ -183,6 +185,13 @@ def test_a_server_that_knows_no_ranges_and_always_cuts_is_given_up(server, get, 
     with pytest.raises(UserError, match=r"cut.*1,000,000 of 3,000,000 bytes are kept"):
         get(server.remote("music.tar.gz", DATA))
     assert len(server.asked) == 9
+
+
+def test_as_long_as_something_comes_it_goes_on(server, get) -> None:
+    """More cuts than attempts in vain are allowed."""
+    server.acts.extend([Act(cut=100_000)] * 20)
+    assert get(server.remote("music.tar.gz", DATA)).read_bytes() == DATA
+    assert len(server.asked) == 21
 
 
 @pytest.mark.parametrize("honest", [True, False], ids=["answers 200", "answers 206 for the new file"])
@@ -248,6 +257,15 @@ def test_a_file_of_another_size_is_refused_before_it_is_received(server, get, tm
     with pytest.raises(UserError, match="the server's file has 3000000 bytes"):
         get(dataclasses.replace(file, size=len(DATA) + change))
     assert left(tmp_path) == []
+
+
+def test_a_server_that_does_not_say_how_much_comes(server, get, tmp_path) -> None:
+    server.acts.extend([Act(lengthless=True), Act(lengthless=True)])
+    file = server.remote("music.tar.gz", DATA)
+    assert get(file).read_bytes() == DATA
+    with pytest.raises(UserError, match=r"more than the published 2,999,999 bytes came; they have been deleted"):
+        get(dataclasses.replace(file, name="other.tar.gz", size=len(DATA) - 1))
+    assert left(tmp_path) == ["music.tar.gz"]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
