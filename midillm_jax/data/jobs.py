@@ -13,7 +13,7 @@ import numpy as np
 from midillm_jax.data.records import Piece, TextRecord, pack_piece, pack_text
 from midillm_jax.data.sources import Record, decode_text
 from midillm_jax.music.midi import MidiError, NoteTable, read_midi
-from midillm_jax.music.vocab import DURATION_OFFSET, NOTE_OFFSET, TICKS_PER_SECOND
+from midillm_jax.music.vocab import DURATION_OFFSET, NOTE_OFFSET, PITCHES, TICKS_PER_SECOND
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -136,8 +136,10 @@ def filtered_out(notes: NoteTable, filters: Filters) -> str:
         return f"ends after {seconds:.1f} s, before the filter's {filters.min_seconds:g} s"
     if filters.max_seconds is not None and seconds > filters.max_seconds:
         return f"ends after {seconds:.1f} s, beyond the filter's {filters.max_seconds:g} s"
-    if filters.max_programs is not None and (programs := len(notes.programs())) > filters.max_programs:
-        return f"has {programs} instruments, more than the filter's {filters.max_programs}"
+    if filters.max_programs is not None:
+        programs = int(np.count_nonzero(np.bincount(notes.notes // PITCHES)))
+        if programs > filters.max_programs:
+            return f"has {programs} instruments, more than the filter's {filters.max_programs}"
     return ""
 
 
