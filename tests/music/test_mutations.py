@@ -30,7 +30,7 @@ from midillm_jax.music.amt import decode_midi, encode_midi
 from midillm_jax.music.midi import MidiError, has_numba
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-COMPARED_EVERY, DECODED_EVERY = 10, 10
+COMPARED_EVERY, DECODED_EVERY = 4, 10
 """Of mutants: by mido, and written again; both are slow."""
 LONGEST_TRACK = 60
 """Events kept of a track of an original, so that a mutation changes much and mido is done soon."""
