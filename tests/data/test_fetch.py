@@ -174,6 +174,15 @@ def test_cut_connections_go_on_where_they_were(server, get, tmp_path, seed) -> N
     assert left(tmp_path) == ["music.tar.gz"]
 
 
+def test_a_server_that_falls_silent_is_asked_again(server, get, monkeypatch) -> None:
+    monkeypatch.setattr("midillm_jax.data.fetch._TIMEOUT_SECONDS", 0.3)
+    silence = threading.Event()
+    server.acts.append(Act(cut=1_000_000, hold=silence))
+    assert get(server.remote("music.tar.gz", DATA)).read_bytes() == DATA
+    silence.set()
+    assert [path for path, _ in server.asked] == ["/music.tar.gz"] * 2
+
+
 def test_a_server_that_knows_no_ranges_starts_again(server, get) -> None:
     server.acts.extend([Act(cut=1_000_000), Act(cut=2_000_000, ignore_range=True), Act(ignore_range=True)])
     assert get(server.remote("music.tar.gz", DATA)).read_bytes() == DATA
