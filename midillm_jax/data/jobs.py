@@ -119,7 +119,7 @@ def notes_digest(notes: NoteTable) -> str:
     key = notes.onsets.astype(np.int64)
     key -= key[:1].copy()
     key = (key << 25) | (notes.notes << 10) | notes.durations
-    key.sort()
+    key.sort(kind="stable")  # runs that are sorted already are what this kind is fast at
     triples = np.empty((len(key), 3), "<i4")
     triples[:, 0] = key >> 25
     triples[:, 1] = (key & 1023) + DURATION_OFFSET
