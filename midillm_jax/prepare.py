@@ -2,10 +2,11 @@
 
 midi: a folder of MIDI files; pairs: MIDI files with captions; text: text files; tokenizer: learns a vocabulary;
 caption: writes captions of MIDI files; demo: writes a small made-up corpus; dedupe: leaves out what occurs twice;
-inspect: says what a folder of shards holds.
+inspect: says what a folder of shards holds; fetch: downloads a published data set.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ import tyro
 
 from midillm_jax import commands
 from midillm_jax.data.band.compose import Profile
+from midillm_jax.data.fetch import Name
 from midillm_jax.data.jobs import Filters
 from midillm_jax.data.splits import By
 
@@ -283,6 +285,20 @@ def inspect(
     inspection.inspect(shards, picture=out, examples=examples, sample=sample, seed=seed, tokenizer=tokenizer)
 
 
+def fetch(name: Annotated[Name, tyro.conf.Positional], out: Path, yes: bool = False, mirror: str = "") -> None:
+    """Downloads a published data set: says its size and licence, asks, resumes, and checks what came.
+
+    Args:
+        name: Which; GigaMIDI is gated, and you are told how to get it.
+        out: Folder to put the files in.
+        yes: Go ahead without asking.
+        mirror: Another server: for Lakh the address of the folder that holds lmd_full.tar.gz, else a Hub.
+    """
+    from midillm_jax.data import fetch as fetching
+
+    fetching.fetch(name, out, yes=yes, mirror=mirror)
+
+
 SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "midi": midi,
     "pairs": pairs,
@@ -292,6 +308,7 @@ SUBCOMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "dedupe": dedupe,
     "inspect": inspect,
+    "fetch": fetch,
 }
 
 
@@ -308,4 +325,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    commands.run(main, resumes=sys.argv[1:2] in (["fetch"], ["midi"], ["pairs"], ["text"]))

@@ -44,6 +44,7 @@ RECORD_VERSION = 1
 _PIECE = b"MP"
 _TEXT = b"MT"
 _HEADER_BYTES = 4
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 _PITCH_BITS = PITCHES.bit_length() - 1
 
 
@@ -164,12 +165,13 @@ def _steps(ticks: np.ndarray) -> np.ndarray:
 def _column(items: np.ndarray) -> bytes:
     if len(items) == 0:
         return b"\x01"
-    largest = int(items.view(f"u{items.itemsize}").max())  # a negative number is the largest of all
+    # Ten columns of a few items a piece: what numpy takes to begin counts, and this begins soonest.
+    largest = int(np.maximum.reduce(items.view(_UNSIGNED[items.itemsize])))  # a negative number is the largest of all
     if items.dtype.kind == "i" and largest >> (8 * items.itemsize - 1):
         raise ValueError(f"a record holds unsigned numbers that never step back, found {items.min()}")
     width = max(1, (largest.bit_length() + 7) // 8)
-    planes = [items, *(items >> shift for shift in range(8, 8 * width, 8))]
-    return b"".join([bytes([width]), *(plane.astype(np.uint8).tobytes() for plane in planes)])  # the low byte of each
+    planes = (items >> shift if shift else items for shift in range(0, 8 * width, 8))
+    return b"".join([bytes((width,)), *(plane.astype(np.uint8).tobytes() for plane in planes)])  # the low byte of each
 
 
 def _texts(texts: list[str]) -> list[bytes]:

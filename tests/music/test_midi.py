@@ -159,6 +159,16 @@ def test_rejects_with_reason_and_place(read, data, reason, offset):
         read(data)
 
 
+@pytest.mark.parametrize("behind", [b"", ONE_NOTE], ids=["the file ends", "another track follows"])
+@pytest.mark.parametrize("left", [1, 2, 3, 4])
+@pytest.mark.parametrize("event", [b"\x83\x60\x90\x3c\x64", b"\x83\x60\x3c\x64", b"\x00\x90\x3c\x64"])
+def test_an_event_that_its_track_cuts_off_is_not_read_on(read, event, left, behind):
+    data = smf(track(b"\x00" + ON, event[: min(left, len(event) - 1)]), count=2) + behind
+    end = len(data) - len(behind)
+    with pytest.raises(MidiError, match=rf"track 1 runs past the end of the track \(byte {end}\)"):
+        read(data)
+
+
 def test_error_survives_pickling():
     error = pickle.loads(pickle.dumps(MidiError("no notes", 26)))
     assert (str(error), error.offset) == ("no notes (byte 26)", 26)
