@@ -44,6 +44,8 @@ RECORD_VERSION = 1
 _PIECE = b"MP"
 _TEXT = b"MT"
 _HEADER_BYTES = 4
+_FEW_ITEMS = 8
+"""Columns of so many items are packed without numpy."""
 _UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 _PITCH_BITS = PITCHES.bit_length() - 1
 
@@ -163,8 +165,8 @@ def _steps(ticks: np.ndarray) -> np.ndarray:
 
 
 def _column(items: np.ndarray) -> bytes:
-    if len(items) == 0:
-        return b"\x01"
+    if len(items) <= _FEW_ITEMS:
+        return _short_column(items.tolist())
     # Ten columns of a few items a piece: what numpy takes to begin counts, and this begins soonest.
     largest = int(np.maximum.reduce(items.view(_UNSIGNED[items.itemsize])))  # a negative number is the largest of all
     if items.dtype.kind == "i" and largest >> (8 * items.itemsize - 1):
@@ -172,6 +174,14 @@ def _column(items: np.ndarray) -> bytes:
     width = max(1, (largest.bit_length() + 7) // 8)
     planes = (items >> shift if shift else items for shift in range(0, 8 * width, 8))
     return b"".join([bytes((width,)), *(plane.astype(np.uint8).tobytes() for plane in planes)])  # the low byte of each
+
+
+def _short_column(items: list[int]) -> bytes:
+    """The same bytes; for a tempo or two, numpy's calls cost six times as much as this."""
+    if items and min(items) < 0:
+        raise ValueError(f"a record holds unsigned numbers that never step back, found {min(items)}")
+    width = max(1, (max(items, default=0).bit_length() + 7) // 8)
+    return bytes([width, *(item >> shift & 255 for shift in range(0, 8 * width, 8) for item in items)])
 
 
 def _texts(texts: list[str]) -> list[bytes]:

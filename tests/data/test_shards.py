@@ -338,3 +338,25 @@ def test_a_bucket_without_its_package_is_named() -> None:
 def test_a_place_that_shards_cannot_be_read_from_is_named() -> None:
     with pytest.raises(UserError, match=r"s3://bucket/shards: .*not from s3://"):
         open_split("s3://bucket/shards", "train")
+
+
+@pytest.mark.parametrize("items", [0, 1, 2, 8, 9, 40])
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_a_column_is_a_width_and_planes_of_bytes(items: int, width: int) -> None:
+    """As data/records.py describes it, however many items there are: read here by its description alone."""
+    ids = np.random.default_rng(items).integers(0, 256**width, items).astype(np.int32)
+    if items:
+        ids[items // 2] = 256**width - 1
+    record = pack_text(TextRecord(ids, "s", "n"))
+    column = record[-(1 + (width if items else 1) * items) :]
+    assert column[0] == (width if items else 1)
+    planes = [column[1 + plane * items :][:items] for plane in range(column[0])]
+    assert [sum(plane[i] << (8 * k) for k, plane in enumerate(planes)) for i in range(items)] == ids.tolist()
+    np.testing.assert_array_equal(unpack_text(record).ids, ids)
+
+
+@pytest.mark.parametrize("items", [3, 30])
+def test_numbers_below_zero_are_refused(items: int) -> None:
+    ids = np.arange(items, dtype=np.int32) - 1
+    with pytest.raises(ValueError, match="unsigned numbers that never step back, found -1"):
+        pack_text(TextRecord(ids, "s", "n"))
