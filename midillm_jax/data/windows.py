@@ -15,10 +15,12 @@ from midillm_jax.config import DataConfig
 from midillm_jax.data.shards import Piece, SplitReader, unpack_piece, unpack_text
 from midillm_jax.music import anticipation
 from midillm_jax.music.amt import encode_notes
+from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.vocab import (
     ANTICIPATION_TICKS,
     CONTROL_OFFSET,
     DRUM_PROGRAM,
+    MAX_DURATION_TICKS,
     MAX_GAP_TICKS,
     MAX_ONSET_TICKS,
     NOTE_OFFSET,
@@ -165,8 +167,11 @@ class TextStretch:
 class MusicExamples:
     """Draws one window of a piece: ``examples(record, rng)`` -> :class:`MusicStretch`.
 
-    Augmentation (caption dropout, transposition, anticipation) is for training; held-out music is shown as it is, with
-    its caption unless the run trains without captions.
+    Augmentation (caption dropout, transposition, stretching, anticipation) is for training; held-out music is shown as
+    it is, with its caption unless the run trains without captions. A caption may name a key or a tempo, and so that
+    what is heard is what it says, a piece shown with one is neither transposed nor stretched unless the run asks for
+    it (``data.alter_captioned``). Which notes are told in advance changes nothing that is heard: anticipation is for
+    all.
 
     A caption that leaves no room for music in a row is not shown: the piece is, with the longest of its captions that
     does, or else with none. The first such record is named in a warning, all of them are in ``long_captions``.
@@ -201,12 +206,15 @@ class MusicExamples:
         piece = unpack_piece(self._reader[record])
         prompt = self._prompt(record, piece, rng)
         room = music_room(prompt, self._data.row_length)
-        start, stop, base = _window(piece.notes.onsets, room, self._data.window_start == "random", rng)
-        notes = encode_notes(piece.notes)[3 * start : 3 * stop]
-        events, controls = notes, notes[:0]
-        if self._augment:
+        captioned = len(prompt) > 1
+        alter = self._augment and (self._data.alter_captioned or not captioned)
+        # Before the window is chosen: how much fits depends on the time between notes.
+        table = _stretch(piece.notes, self._data.tempo_stretch, rng) if alter else piece.notes
+        start, stop, base = _window(table.onsets, room, self._data.window_start == "random", rng)
+        notes = encode_notes(table)[3 * start : 3 * stop]
+        if alter:
             notes = _transpose(notes, self._data.transpose, rng)
-            events, controls = self._anticipate(notes, rng)
+        events, controls = self._anticipate(notes, rng) if self._augment else (notes, notes[:0])
         written = _weave(events, controls, base)
         # Gaps that controls left are filled with rests, so that less music may fit; none at all is no example.
         if _count_events(written[: 3 * room]) == 0:
@@ -219,7 +227,7 @@ class MusicExamples:
             events=events[: 3 * _count_events(written[: 3 * room])],
             controls=controls,
             written=written[: 3 * room],
-            ends=stop == len(piece.notes) and len(written) // 3 < room,
+            ends=stop == len(table) and len(written) // 3 < room,
             layout=self._layout,
         )
 
@@ -312,6 +320,17 @@ def _window(onsets: np.ndarray, room: int, random: bool, rng: np.random.Generato
     base = 0 if start == 0 and onsets[0] <= ANTICIPATION_TICKS else int(onsets[start])
     stop = min(int(np.searchsorted(before, before[start] + room)), int(np.searchsorted(onsets, base + MAX_ONSET_TICKS)))
     return start, stop, base
+
+
+def _stretch(table: NoteTable, largest: float, rng: np.random.Generator) -> NoteTable:
+    """Makes all notes slower or faster by one factor, as likely the one as the other; the tempo map is left."""
+    if largest == 0:
+        return table
+    factor = (1 + largest) ** rng.uniform(-1, 1)
+    # Rounding keeps the order of onsets; some that were apart may now be together.
+    onsets = np.rint(table.onsets * factor).astype(np.int32)
+    durations = np.minimum(np.rint(table.durations * factor), MAX_DURATION_TICKS - 1).astype(np.int32)
+    return dataclasses.replace(table, onsets=onsets, durations=durations)
 
 
 def _transpose(notes: np.ndarray, largest: int, rng: np.random.Generator) -> np.ndarray:
