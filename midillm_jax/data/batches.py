@@ -149,9 +149,14 @@ class Batches(grain.DatasetIterator):  # type: ignore[misc]
         self._batches = self._maker.batches
 
     def start_prefetch(self) -> None:
-        """Begins to make batches before the first is asked for, and after :meth:`set_state`."""
+        """Begins to make batches before the first is asked for."""
         if self._plan.data.prefetch:
             self._ahead[0].start_prefetch()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next batch is made already; without a thread it is always about to be."""
+        return not self._plan.data.prefetch or self._maker.batches > self._batches
 
     @property
     def long_captions(self) -> int:

@@ -8,11 +8,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import grain
 import numpy as np
 import pytest
 
 from midillm_jax.config import AnticipationConfig, DataConfig, Source
-from midillm_jax.data.batches import Batches, StreamStates
+from midillm_jax.data.batches import BatchDataset, Batches, StreamStates
 from midillm_jax.data.packing import Batch
 from midillm_jax.data.shards import (
     Manifest,
@@ -136,6 +137,47 @@ def segments(batch: Batch) -> Iterator[tuple[int, Batch]]:
             yield row, {field: batch[field][row][ids == segment] for field in batch}
 
 
+def test_grain_takes_the_batches_as_a_dataset_of_its_own(data: DataConfig) -> None:
+    """Its transformations, its thread, its transfer to a device; its states are ours."""
+    alone = read(data, 8)
+    source = BatchDataset(data, split="train", text_vocab_size=TEXT_VOCAB, seed=1)
+    counted = source.map(lambda batch: batch | {"music": (batch["slot"] >= 0).sum(1)})
+    pipeline = grain.experimental.ThreadPrefetchIterDataset(counted, prefetch_buffer_size=2)
+    iterator = iter(pipeline)
+    for expected in alone[:3]:
+        found = next(iterator)
+        assert (found.pop("music") == (expected["slot"] >= 0).sum(1)).all()
+        assert_equal([found], [expected])
+    state = json.loads(json.dumps(iterator.get_state()))
+    iterator.close()
+    other = iter(pipeline)
+    other.set_state(state)
+    for expected in alone[3:5]:
+        assert_equal([{name: next_ for name, next_ in next(other).items() if name != "music"}], [expected])
+    other.close()
+    with batches(data) as ours:
+        ours.set_state(state)
+        assert_equal([next(ours)], [alone[3]])
+
+
+def test_grains_own_check_of_an_exact_iterator_holds(data: DataConfig) -> None:
+    few = grain.experimental.LimitIterDataset(
+        BatchDataset(data, split="train", text_vocab_size=TEXT_VOCAB, seed=1), count=4
+    )
+    first = iter(few)
+    states, expected = [], []
+    for batch in first:
+        expected.append(batch)
+        states.append(json.loads(json.dumps(first.get_state())))
+    for done, state in enumerate(states, 1):
+        again = iter(few)
+        again.set_state(state)
+        assert again.get_state() == state
+        assert_equal(list(again), expected[done:])
+        again.close()
+    first.close()
+
+
 def test_every_field_is_as_the_contract_says(data: DataConfig) -> None:
     tokenizer = load_tokenizer(data.tokenizer)
     for batch in read(data, 10):
@@ -227,10 +269,26 @@ def test_the_same_seed_gives_the_same_batches(data: DataConfig, prefetch: int) -
     assert (other["tokens"] != read(data, 1)[0]["tokens"]).any()
 
 
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_together_read_what_one_reads(data: DataConfig, hosts: int) -> None:
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_any_number_of_workers_makes_the_same_batches_and_states(data: DataConfig, workers: int) -> None:
+    with batches(data) as thread, batches(data, workers=workers) as processes:
+        assert processes.get_state() == thread.get_state()
+        for _ in range(12):
+            assert_equal([next(processes)], [next(thread)])
+            assert processes.get_state() == thread.get_state()
+        assert processes.long_captions == 0
+
+
+def test_workers_make_the_same_where_a_batch_has_rows_of_few_streams(data: DataConfig) -> None:
+    """One music row and eight text rows a batch: some workers sit some batches out, others fill several rows."""
+    shape = {"music_rows": 1, "text_rows": 16}
+    assert_equal(read(data, 20, workers=3, **shape), read(data, 20, **shape))
+
+
+@pytest.mark.parametrize(("hosts", "workers"), [(2, 0), (4, 0), pytest.param(4, 2, marks=pytest.mark.slow)])
+def test_hosts_together_read_what_one_reads(data: DataConfig, hosts: int, workers: int) -> None:
     alone = read(data, 5)
-    parts = [read(data, 5, host=host, hosts=hosts) for host in range(hosts)]
+    parts = [read(data, 5, host=host, hosts=hosts, workers=workers) for host in range(hosts)]
     together = []
     for batch in zip(*parts, strict=True):
         whole = {}
@@ -266,20 +324,39 @@ def test_the_state_is_small(data: DataConfig) -> None:
         assert len(json.dumps(iterator.get_state())) < STREAMS * 1_000
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 2), (2, 1)])
-def test_a_run_resumes_on_another_number_of_hosts(data: DataConfig, before: int, after: int) -> None:
-    alone = read(data, 8)
-    states: StreamStates = {}
-    for host in range(before):
-        with batches(data, host=host, hosts=before) as iterator:
-            for _ in range(5):
+@pytest.mark.parametrize("stops", [(1, 4, 1), (4, 2, 4), (2, 1, 4)])
+@pytest.mark.parametrize("workers", [(0, 0, 0), pytest.param((2, 0, 1), marks=pytest.mark.slow)])
+def test_a_run_resumes_on_another_number_of_hosts_and_back(
+    data: DataConfig, stops: tuple[int, ...], workers: tuple[int, ...]
+) -> None:
+    """Three parts of a run, each on its number of hosts and of workers, read what one host reads in one go."""
+    alone = read(data, 12)
+    states: StreamStates | None = None
+    for part, (hosts, processes) in enumerate(zip(stops, workers, strict=True)):
+        left: StreamStates = {}
+        for host in range(hosts):
+            with batches(data, host=host, hosts=hosts, workers=processes) as iterator:
+                if states is not None:
+                    iterator.set_state(states)
+                rows = [{name: batch[name][host::hosts] for name in batch} for batch in alone[4 * part :][:4]]
+                assert_equal(list(itertools.islice(iterator, 4)), rows)
+                left |= json.loads(json.dumps(iterator.get_state()))
                 next(iterator)
-            states |= iterator.get_state()
-    for host in range(after):
-        with batches(data, host=host, hosts=after) as iterator:
-            iterator.set_state(states)
-            parts = [{field: batch[field][host::after] for field in batch} for batch in alone[5:]]
-            assert_equal(list(itertools.islice(iterator, 3)), parts)
+        states = left
+
+
+def test_a_run_resumes_with_another_number_of_workers(data: DataConfig) -> None:
+    alone = read(data, 12)
+    state = None
+    for part, workers in enumerate([2, 0, 1]):
+        with batches(data, workers=workers) as iterator:
+            if workers == 1:
+                next(iterator)  # workers that are under way give way to others
+            if state is not None:
+                iterator.set_state(state)
+                assert iterator.get_state() == state
+            assert_equal(list(itertools.islice(iterator, 4)), alone[4 * part :][:4])
+            state = json.loads(json.dumps(iterator.get_state()))
 
 
 def test_each_row_is_of_one_folder_in_the_shares_asked(data: DataConfig) -> None:
@@ -375,6 +452,8 @@ def test_a_record_is_named_by_its_id(data: DataConfig) -> None:
             r"data\.anticipation\.span_seconds is 0\.0: .* 0\.01 s",
         ),
         ({"row_length": 32}, r"data\.row_length is 32"),
+        ({"tempo_stretch": 1.5}, r"data\.tempo_stretch is 1\.5"),
+        ({"workers": 9}, r"data\.workers is 9 and each host has 8 of the 8 streams"),
         ({"tokenizer": "/nowhere"}, "/nowhere"),
     ],
 )
@@ -423,6 +502,8 @@ def test_a_state_of_another_run_is_named(data: DataConfig) -> None:
         ({"text_rows": 0}, r"data\.text_rows was 4, is now 0; .*data\.text\[0\] was \w{16}, is now absent"),
         ({"caption_dropout": 0.5}, r"data\.caption_dropout was 0\.2, is now 0\.5"),
         ({"transpose": 2}, r"data\.transpose was 3, is now 2"),
+        ({"tempo_stretch": 0.1}, r"data\.tempo_stretch was 0\.0, is now 0\.1"),
+        ({"alter_captioned": True}, r"data\.alter_captioned was False, is now True"),
         ({"window_start": "piece"}, r"data\.window_start was random, is now piece"),
         ({"compat_flag": True}, r"data\.compat_flag was False, is now True"),
         (
@@ -439,7 +520,8 @@ def test_a_run_goes_on_with_the_settings_it_began_with(
         state = json.loads(json.dumps(iterator.get_state()))
     with batches(data, **changes) as other, pytest.raises(UserError, match=message):  # type: ignore[arg-type]
         other.set_state(state)
-    with batches(data, prefetch=1) as same:  # how far ahead batches are made changes none of them
+    # How far ahead batches are made, and by whom, changes none of them.
+    with batches(data, prefetch=1, workers=2) as same:
         same.set_state(state)
 
 
