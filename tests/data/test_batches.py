@@ -34,7 +34,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable
-from midillm_jax.music.vocab import AUTOREGRESS, SEPARATOR
+from midillm_jax.music.vocab import AUTOREGRESS, CONTROL_OFFSET, NOTE_OFFSET, REST, SEPARATOR
 from midillm_jax.text.prompt import PROMPT_PREFIX
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
 
@@ -238,6 +238,98 @@ def test_rows_hold_the_pieces_that_they_say(data: DataConfig) -> None:
             prompt = load_tokenizer(data.tokenizer).decode(segment["tokens"][segment["slot"] < 0][:-1])
             assert prompt in ("", *(f"{PROMPT_PREFIX}{caption} " for caption in original.captions))
     assert closed > whole > 100
+
+
+def test_augmented_rows_hold_the_notes_of_their_pieces(data: DataConfig) -> None:
+    """Take the rests out, the controls back to their places, undo the shift: what is left are the piece's own notes."""
+    readers = [open_split(source.path, "train") for source in data.music]
+    kinds = Counter()
+    shares = AnticipationConfig(spans=0.2, random=0.3, instruments=0.3)
+    for batch in read(data, 30, text_rows=0, anticipation=shares, transpose=4, alter_captioned=True):
+        for _, segment in segments(batch):
+            folder, number = split_record_id(int(segment["record_ids"][0]))
+            original = unpack_piece(readers[folder][number]).notes
+            ids = segment["tokens"][segment["slot"] >= 0] - TEXT_VOCAB
+            assert grammar.check(ids) is None
+            table = decode_notes(ids)
+            heard = list(zip(table.onsets.tolist(), table.durations.tolist(), table.notes.tolist(), strict=True))
+            is_event = ids[2::3] < REST
+            last = int(ids[0::3][is_event][-1])
+            assert find_notes(original, heard, last)
+            kinds[bool((ids[2::3] >= CONTROL_OFFSET)[ids[2::3] != SEPARATOR].any())] += 1
+    assert min(kinds.values()) > 50
+
+
+def find_notes(table: NoteTable, heard: list[tuple[int, int, int]], last: int) -> bool:
+    """Whether these notes are a stretch of the table, begun anywhere and shifted by up to 4 semitones.
+
+    Up to ``last``, the last event's onset, nothing may be missing between them; controls behind it are only those that
+    were due, but each must be a note of the table.
+    """
+    for shift in range(-4, 5):
+        moved = table.notes + shift * (table.notes < 128 * 128)
+        rows = list(zip(table.onsets.tolist(), table.durations.tolist(), moved.tolist(), strict=True))
+        for onset in sorted({onset for onset, _, note in rows if note == heard[0][2]}):
+            origin = onset - heard[0][0]
+            there = Counter((onset - origin, duration, note) for onset, duration, note in rows)
+            found = Counter(heard)
+            within = Counter({row: n for row, n in there.items() if heard[0][0] < row[0] < last})
+            if found <= there and within == Counter(
+                {row: n for row, n in found.items() if heard[0][0] < row[0] < last}
+            ):
+                return True
+    return False
+
+
+def test_rows_hold_the_augmentations_in_the_papers_proportions(data: DataConfig, tmp_path: Path) -> None:
+    """Told apart by what stands in the rows: a tenth plain, a tenth spans, four tenths each notes and instruments."""
+    notes = 20
+    with ShardWriter(tmp_path, "train") as writer:
+        for number in range(64):
+            rng = np.random.default_rng(number)
+            ids = rng.permutation([0, 33] * (notes // 2)) * 128 + 60
+            onsets = np.arange(0, 40 * notes, 40, dtype=np.int32)  # with all its rests too short to be cut in a row
+            table = NoteTable(onsets, np.full(notes, 30, np.int32), ids.astype(np.int32), np.full(notes, 80, np.uint8))
+            writer.write(pack_piece(Piece(table, (), "test", str(number), "x.mid")), notes)
+    manifest = read_manifest(data.music[1].path)
+    write_manifest(tmp_path, dataclasses.replace(manifest, splits={"train": writer.split}))
+    # Spans of a second and, on average, one begun in each, so that next to no piece is without.
+    shares = AnticipationConfig(spans=0.1, random=0.4, instruments=0.4, span_rate=1.0, span_seconds=1.0)
+    found: Counter[str] = Counter()
+    for batch in read(data, 200, music=(Source(str(tmp_path)),), text_rows=0, anticipation=shares, transpose=0):
+        for _, segment in segments(batch):
+            ids = segment["tokens"][segment["slot"] >= 0] - TEXT_VOCAB
+            assert len(decode_notes(ids)) == notes
+            found[augmentation(ids)] += 1
+    windows = found.total()
+    assert windows > 4_000
+    # Of random choices at rates .1 to .9, 1.49 % are empty and as many are of all notes, which leaves the piece plain.
+    expected = {
+        "plain": 0.1 + 0.4 * 0.0298 + 0.1 * np.exp(-7.6),
+        "spans": 0.1,
+        "random": 0.4 * 0.9702,
+        "instruments": 0.4,
+    }
+    for kind, share in expected.items():
+        deviation = (share * (1 - share) / windows) ** 0.5
+        assert abs(found[kind] / windows - share) < 4 * deviation, (kind, found)
+
+
+def augmentation(ids: np.ndarray) -> str:
+    """Which of the paper's kinds the controls of a window of evenly spaced notes are."""
+    triples = ids.reshape(-1, 3)
+    controls = triples[(triples[:, 2] >= CONTROL_OFFSET) & (triples[:, 2] != SEPARATOR)] - CONTROL_OFFSET
+    events = triples[triples[:, 2] < REST]
+    if not len(controls):
+        return "plain"
+    programs = [set(((part[:, 2] - NOTE_OFFSET) // 128).tolist()) for part in (events, controls)]
+    if not programs[0] & programs[1]:
+        return "instruments"
+    told = sorted([(int(onset), False) for onset in events[:, 0]] + [(int(onset), True) for onset in controls[:, 0]])
+    runs = [(control, len(list(run))) for control, run in itertools.groupby(control for _, control in told)]
+    # A span of 100 ticks holds three notes that are 40 apart; the piece may end within the last.
+    whole = all(length % 3 == 0 for control, length in runs[:-1] if control)
+    return "spans" if whole else "random"
 
 
 def test_text_is_read_from_end_to_end(data: DataConfig) -> None:
