@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -407,6 +408,22 @@ def test_a_run_resumes_exactly_at_any_step(data: DataConfig) -> None:
             after.set_state(state)
             assert after.get_state() == state
             assert_equal(list(itertools.islice(after, 4)), alone[step : step + 4])
+
+
+def test_what_is_made_ahead_is_known(data: DataConfig) -> None:
+    with batches(data, prefetch=2) as iterator:
+        assert not iterator.ready
+        iterator.start_prefetch()
+        deadline = time.monotonic() + 60
+        while not iterator.ready and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert iterator.ready
+        state = iterator.get_state()
+        iterator.set_state(state)  # what was made is thrown away
+        assert not iterator.ready
+    with batches(data, prefetch=0) as iterator:
+        iterator.start_prefetch()
+        assert iterator.ready  # as soon as it is asked for
 
 
 def test_the_state_is_small(data: DataConfig) -> None:
