@@ -76,6 +76,7 @@ class MusicLayout:
 
     text_vocab_size: int
     compat_flag: bool
+    row_length: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +95,9 @@ class MusicStretch:
     ends: bool
     """Whether the piece ends with these events."""
     layout: MusicLayout
+    whole: bool = True
+    """Whether all events and controls are written. What a cut left may be more than a row holds, as controls were then
+    held back that the first part had no room for; it loses its end."""
 
     @property
     def lead(self) -> int:
@@ -101,10 +105,10 @@ class MusicStretch:
 
     @property
     def size(self) -> int:
-        return self.lead + len(self.prompt) + 1 + len(self.written) + 3 * self.ends
+        return self.lead + len(self.prompt) + 1 + len(self.written) + 3 * (self.ends and self.whole)
 
     def segment(self) -> Segment:
-        return self._segment(self.written, self.ends)
+        return self._segment(self.written, self.ends and self.whole)
 
     def cut(self, space: int) -> tuple[Segment, "MusicStretch"] | None:
         room = (space - self.lead - len(self.prompt) - 1) // 3
@@ -121,8 +125,12 @@ class MusicStretch:
         events = self.events[3 * (offset - self.offset) :]
         behind = anticipation.onsets(self.controls) >= events[0]
         controls = self.controls.reshape(-1, 3)[behind].reshape(-1)
-        written = _weave(events, controls, int(events[0]))
-        return dataclasses.replace(self, offset=offset, events=events, controls=controls, written=written)
+        room = music_room(self.prompt, self.layout.row_length)
+        written, whole = _fit(events, controls, int(events[0]), room, self.ends)
+        if _count_events(written) == 0:
+            written, whole = _fit(events, controls[:0], int(events[0]), room, self.ends)
+        # Events and controls stay complete, so that going on from here or from the start, by the offset, is the same.
+        return dataclasses.replace(self, offset=offset, events=events, controls=controls, written=written, whole=whole)
 
     def _segment(self, written: np.ndarray, closed: bool) -> Segment:
         anticipated = not self.layout.compat_flag and bool((written[2::3] >= CONTROL_OFFSET).any())
@@ -194,7 +202,7 @@ class MusicExamples:
         self._augment = augment
         self.long_captions: set[int] = set()
         """Records met so far whose caption, when drawn, left no room."""
-        self._layout = MusicLayout(text_vocab_size, data.compat_flag)
+        self._layout = MusicLayout(text_vocab_size, data.compat_flag, data.row_length)
 
     def visits(self) -> np.ndarray:
         """int64 [records]: windows of each piece in one pass, so that long pieces count by their length."""
@@ -215,19 +223,20 @@ class MusicExamples:
         if alter:
             notes = _transpose(notes, self._data.transpose, rng)
         events, controls = self._anticipate(notes, rng) if self._augment else (notes, notes[:0])
-        written = _weave(events, controls, base)
+        ends = stop == len(table)
+        written, whole = _fit(events, controls, base, room, ends)
         # Gaps that controls left are filled with rests, so that less music may fit; none at all is no example.
-        if _count_events(written[: 3 * room]) == 0:
+        if _count_events(written) == 0:
             events, controls = notes, notes[:0]
-            written = _weave(events, controls, base)
+            written, whole = _fit(events, controls, base, room, ends)
         return MusicStretch(
             record_id=record_id(self._folder, record),
             offset=0,
             prompt=prompt,
-            events=events[: 3 * _count_events(written[: 3 * room])],
+            events=events[: 3 * _count_events(written)],
             controls=controls,
-            written=written[: 3 * room],
-            ends=stop == len(table) and len(written) // 3 < room,
+            written=written,
+            ends=ends and whole,
             layout=self._layout,
         )
 
@@ -346,6 +355,16 @@ def _transpose(notes: np.ndarray, largest: int, rng: np.random.Generator) -> np.
     shifted = notes.copy()
     shifted[2::3] += np.int32(shift) * pitched
     return shifted
+
+
+def _fit(
+    events: np.ndarray, controls: np.ndarray, base: int, room: int, ends: bool
+) -> tuple[np.ndarray, bool]:
+    """As many triples of what a row would hold as there is room for, and whether all are, with the closing one."""
+    written = _weave(events, controls, base)
+    if len(written) // 3 + ends <= room:
+        return written, True
+    return written[: 3 * room], False
 
 
 def _weave(events: np.ndarray, controls: np.ndarray, base: int) -> np.ndarray:
