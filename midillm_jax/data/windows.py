@@ -219,7 +219,7 @@ class MusicExamples:
         # Before the window is chosen: how much fits depends on the time between notes.
         table = _stretch(piece.notes, self._data.tempo_stretch, rng) if alter else piece.notes
         start, stop, base = _window(table.onsets, room, self._data.window_start == "random", rng)
-        notes = encode_notes(table)[3 * start : 3 * stop]
+        notes = encode_notes(_rows(table, start, stop))
         if alter:
             notes = _transpose(notes, self._data.transpose, rng)
         events, controls = self._anticipate(notes, rng) if self._augment else (notes, notes[:0])
@@ -314,6 +314,11 @@ def _window(onsets: np.ndarray, room: int, random: bool, rng: np.random.Generato
     the opening and the end, which a plain draw would hardly ever show, in as many windows as any part of their length.
     """
     count = len(onsets)
+    length = int(onsets[-1])
+    # A long silence in front is an accident of the file, and no control could be written across it.
+    base = 0 if onsets[0] <= ANTICIPATION_TICKS else int(onsets[0])
+    if count + length // MAX_GAP_TICKS + 1 <= room and length < MAX_ONSET_TICKS:
+        return 0, count, base  # a short piece, whatever its rests: the long way comes to the same
     rests = np.maximum(np.diff(onsets) - 1, 0) // MAX_GAP_TICKS
     before = np.arange(count)  # triples written between the piece's first note and each note
     before[1:] += np.cumsum(rests)
@@ -325,10 +330,15 @@ def _window(onsets: np.ndarray, room: int, random: bool, rng: np.random.Generato
     if random and last_start > 0:
         notes = count - last_start
         start = min(max(int(rng.integers(1 - notes, count)), 0), last_start)
-    # A long silence in front is an accident of the file, and no control could be written across it.
-    base = 0 if start == 0 and onsets[0] <= ANTICIPATION_TICKS else int(onsets[start])
+    base = base if start == 0 else int(onsets[start])
     stop = min(int(np.searchsorted(before, before[start] + room)), int(np.searchsorted(onsets, base + MAX_ONSET_TICKS)))
     return start, stop, base
+
+
+def _rows(table: NoteTable, start: int, stop: int) -> NoteTable:
+    """Some notes of a table, with their onsets as they are."""
+    names = ("onsets", "durations", "notes", "velocities")
+    return dataclasses.replace(table, **{name: getattr(table, name)[start:stop] for name in names})
 
 
 def _stretch(table: NoteTable, largest: float, rng: np.random.Generator) -> NoteTable:
@@ -347,19 +357,17 @@ def _transpose(notes: np.ndarray, largest: int, rng: np.random.Generator) -> np.
     if largest == 0:
         return notes
     shift = int(rng.integers(-largest, largest + 1))
-    program, pitch = np.divmod(notes[2::3] - NOTE_OFFSET, PITCHES)
-    pitched = program != DRUM_PROGRAM
-    if not pitched.any():
+    pitched = notes[2::3] < NOTE_OFFSET + DRUM_PROGRAM * PITCHES
+    pitches = (notes[2::3][pitched] - NOTE_OFFSET) % PITCHES
+    if not len(pitches):
         return notes
-    shift = min(max(shift, -int(pitch[pitched].min())), PITCHES - 1 - int(pitch[pitched].max()))
+    shift = min(max(shift, -int(pitches.min())), PITCHES - 1 - int(pitches.max()))
     shifted = notes.copy()
     shifted[2::3] += np.int32(shift) * pitched
     return shifted
 
 
-def _fit(
-    events: np.ndarray, controls: np.ndarray, base: int, room: int, ends: bool
-) -> tuple[np.ndarray, bool]:
+def _fit(events: np.ndarray, controls: np.ndarray, base: int, room: int, ends: bool) -> tuple[np.ndarray, bool]:
     """As many triples of what a row would hold as there is room for, and whether all are, with the closing one."""
     written = _weave(events, controls, base)
     if len(written) // 3 + ends <= room:

@@ -26,6 +26,7 @@ from midillm_jax.data.windows import (
     MusicStretch,
     TextExamples,
     TextStretch,
+    _window,
     record_id,
     split_record_id,
 )
@@ -169,6 +170,19 @@ def test_windows_end_where_an_onset_would_not_fit(tmp_path: Path, tokenizer: Tok
     assert ids[ids < 10_000].max() == 9_999
 
 
+def test_a_short_piece_is_shown_whole_by_the_short_way_as_by_the_long_one() -> None:
+    """For which there is no room to spare."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        onsets = np.cumsum(rng.choice([0, 3, 90, 130, 450], int(rng.integers(1, 40))))
+        rests = int((np.maximum(np.diff(onsets) - 1, 0) // 100).sum())
+        room = len(onsets) + rests + 1
+        if onsets[-1] < 10_000:
+            base = 0 if onsets[0] <= 500 else int(onsets[0])
+            for more in (0, 1, 500):
+                assert _window(onsets, room + more, True, rng) == (0, len(onsets), base)
+
+
 def test_a_run_may_always_start_at_the_beginning(tmp_path: Path, tokenizer: Tokenizer) -> None:
     piece = music(np.arange(30, 600 * 20, 20))
     drawer = Drawer(tmp_path, piece, tokenizer)
@@ -203,6 +217,36 @@ def test_cutting_loses_no_note_and_gives_music_of_its_own(tmp_path: Path, tokeni
     assert ids[-3:].tolist() == [SEPARATOR] * 3
     heard += note_rows(decode_notes(ids), -origin)
     assert heard == note_rows(piece.notes)
+
+
+@pytest.mark.parametrize("kind", ["spans", "random", "instruments"])
+def test_what_a_cut_left_fits_a_row(tmp_path: Path, tokenizer: Tokenizer, kind: str) -> None:
+    """Though controls that the first part had no room for come on top; else it would wait for ever, and all with it."""
+    # Evenly spaced: every control leaves a gap that is filled with a rest, so that less than the window is shown.
+    piece = music(np.arange(0, 300 * 60, 60), programs=(0, 33, 40, 48))
+    drawer = Drawer(tmp_path, piece, tokenizer)
+    clipped = 0
+    for seed in range(60):
+        examples = drawer.examples(anticipation=AnticipationConfig(**{kind: 1.0}, span_rate=0.5))
+        stretch = examples(0, np.random.default_rng(seed))
+        again = examples(0, np.random.default_rng(seed))
+        for space in (333, 100, 150, 200):
+            parts = stretch.cut(space)
+            if parts is None:
+                continue
+            _, stretch = parts
+            assert stretch.size <= ROW
+            segment = stretch.segment()
+            assert len(segment) + stretch.lead == stretch.size
+            ids = music_ids(segment)
+            assert grammar.check(ids) is None
+            assert (ids[2::3] < REST).any()
+            assert (ids[-1] == SEPARATOR) <= stretch.whole
+            clipped += not stretch.whole
+            # A run that goes on here finds the same.
+            np.testing.assert_array_equal(again.after(stretch.offset).segment().tokens, segment.tokens)
+            assert again.after(stretch.offset).size == stretch.size
+    assert clipped > 5
 
 
 def test_what_a_cut_left_is_found_again_by_its_offset(tmp_path: Path, tokenizer: Tokenizer) -> None:
