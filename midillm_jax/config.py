@@ -146,7 +146,7 @@ class DataConfig:
     prefetch: int = 4
     """Batches held ready ahead of the step by a thread, which makes them if there are no workers."""
     workers: int = 0
-    """Processes a host that make the training batches, the same ones whatever their number (data/row_workers.py)."""
+    """Processes a host that make the training batches, the same whatever their number; one a stream at most."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A host's rows made by several processes.
 
 Worker w of W makes the rows of every W-th of this host's streams, and what a stream's rows hold depends on nothing
-else, so the batches are those of one process whatever W is. Parts of batches come through a pipe from each worker; one
+else, so the batches are those of one process whatever W is; there are no more workers than streams. Parts of batches come through a pipe from each worker; one
 that nobody reads stands still, so that no worker runs far ahead.
 
 Processes start with the first batch, at the state that was set by then. They end with :meth:`WorkerRows.close`, or with
@@ -100,7 +100,7 @@ class WorkerRows:
         """
         if not self._workers:
             assert self._start is not None
-            workers = range(self._plan.data.workers)
+            workers = range(self._plan.workers)
             self._workers = [_Worker(number, self._plan, *self._start) for number in workers]
         while lacking := [worker for worker in self._workers if not worker.parts]:
             for worker in lacking:
@@ -138,7 +138,7 @@ def _work(
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        maker = RowMaker(plan, open_kinds(plan, load_tokenizer(plan.data.tokenizer)), worker, plan.data.workers)
+        maker = RowMaker(plan, open_kinds(plan, load_tokenizer(plan.data.tokenizer)), worker, plan.workers)
         maker.begin(states, batches)
         while True:
             part = maker.make()

@@ -39,6 +39,11 @@ class Plan:
         """Rows of a kind in the global batch."""
         return self.data.text_rows if kind == "text" else self.data.music_rows
 
+    @property
+    def workers(self) -> int:
+        """Processes that have streams to fill rows of."""
+        return min(self.data.workers, self.data.streams // self.hosts)
+
     def own(self, count: int, worker: int = 0, workers: int = 1) -> range:
         """Which of ``count`` streams are this host's and, of those, this worker's."""
         return range(self.host + worker * self.hosts, count, self.hosts * workers)
@@ -224,11 +229,6 @@ def check_rows(data: DataConfig, hosts: int) -> None:
         raise UserError(f"data.row_length is {data.row_length}: give at least {LEAST_ROW_LENGTH} tokens")
     if data.streams < 1 or data.streams % hosts:
         raise UserError(f"data.streams is {data.streams}: give a multiple of the number of hosts, which is {hosts}")
-    if data.workers > data.streams // hosts:
-        raise UserError(
-            f"data.workers is {data.workers} and each host has {data.streams // hosts} of the {data.streams} streams: "
-            "give no more workers than that, or more streams"
-        )
     if data.music_rows + data.text_rows == 0:
         raise UserError("data.music_rows and data.text_rows are both 0: a batch needs rows")
     for kind in KINDS:

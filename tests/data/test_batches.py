@@ -351,11 +351,11 @@ def test_text_is_read_from_end_to_end(data: DataConfig) -> None:
 
 
 def test_no_stream_starves(data: DataConfig, tmp_path: Path) -> None:
-    """Long pieces whose controls leave gaps, which rests fill: every row is full, however long the run."""
+    """Where controls leave gaps that rests fill, and short pieces make for many cuts: every row is full to the end."""
     rng = np.random.default_rng(3)
     with ShardWriter(tmp_path, "train") as writer:
         for number in range(32):
-            notes = int(rng.integers(150, 900))
+            notes = int(rng.integers(150, 900) if number % 2 else rng.integers(30, 150))
             ids = rng.choice([0, 33, 48, 128], notes) * 128 + rng.integers(30, 90, notes)
             onsets = np.arange(0, 60 * notes, 60, dtype=np.int32)
             velocities = np.full(notes, 80, np.uint8)
@@ -366,8 +366,8 @@ def test_no_stream_starves(data: DataConfig, tmp_path: Path) -> None:
     every = AnticipationConfig(random=1.0)
     music = read(data, 150, music=(Source(str(tmp_path)),), text_rows=0, music_rows=8, anticipation=every)
     filled = np.concatenate([(batch["segment_ids"] > 0).mean(1) for batch in music])
-    assert filled.min() > 0.5
-    assert filled[-400:].mean() > 0.95  # rows of 512 tokens: 16 triples that may not be cut off are 9 % of them
+    assert filled.min() > 0.85  # in 512 tokens, the 16 triples that are not cut off are a tenth
+    assert filled[-400:].mean() > 0.98
 
 
 def test_rows_are_nearly_full(data: DataConfig) -> None:
@@ -582,7 +582,6 @@ def test_a_record_is_named_by_its_id(data: DataConfig) -> None:
         ),
         ({"row_length": 32}, r"data\.row_length is 32"),
         ({"tempo_stretch": 1.5}, r"data\.tempo_stretch is 1\.5"),
-        ({"workers": 9}, r"data\.workers is 9 and each host has 8 of the 8 streams"),
         ({"tokenizer": "/nowhere"}, "/nowhere"),
     ],
 )

@@ -77,6 +77,14 @@ def test_workers_start_with_the_first_batch_and_end_with_the_last(data: DataConf
         next(batches)
 
 
+def test_there_are_no_more_workers_than_streams(data: DataConfig) -> None:
+    config = dataclasses.replace(data, workers=7)
+    with make(dataclasses.replace(data, workers=0)) as thread, make(config) as batches:
+        for _ in range(5):
+            np.testing.assert_array_equal(next(batches)["tokens"], next(thread)["tokens"])
+        assert len(ours()) == 4
+
+
 def test_workers_end_with_the_object_that_asked_for_them(data: DataConfig) -> None:
     batches = make(data)
     next(batches)
