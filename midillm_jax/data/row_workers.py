@@ -1,7 +1,7 @@
 """A host's rows made by several processes.
 
 Worker w of W makes the rows of every W-th of this host's streams, and what a stream's rows hold depends on nothing
-else, so the batches are those of one process whatever W is; there are no more workers than streams. Parts of batches come through a pipe from each worker; one
+else, so the batches are those of one process whatever W is. Parts of batches come through a pipe from each worker; one
 that nobody reads stands still, so that no worker runs far ahead.
 
 Processes start with the first batch, at the state that was set by then. They end with :meth:`WorkerRows.close`, or with
@@ -11,9 +11,9 @@ safe whatever threads this process has, and import its main module anew; so a pr
     if __name__ == "__main__":
         main()
 
-Grain's mp_prefetch is not used: its state counts the elements of each worker, so that a run could not go on with
-another number of them; its workers import Grain, hence JAX (150 MB each); and killed with SIGKILL, the parent leaves
-workers behind that wait for ever.
+Grain's mp_prefetch (0.2.18) is not used: its state is that of its workers, so that a run cannot go on with another
+number of them; they import Grain, hence JAX, and take 199 MB each with nothing to do; and if this process is killed
+they wait for ever. ``BatchDataset`` (data/batches.py) takes it with one worker.
 """
 
 import collections
