@@ -12,7 +12,7 @@ safe whatever threads this process has, and import its main module anew; so a pr
         main()
 
 Grain's mp_prefetch (0.2.18) is not used: its state is that of its workers, so that a run cannot go on with another
-number of them; they import Grain, hence JAX, and take 199 MB each with nothing to do; and if this process is killed
+number of them; they import Grain, hence JAX, and take 199 MB each, ours 74; and if this process is killed
 they wait for ever. ``BatchDataset`` (data/batches.py) takes it with one worker.
 """
 
