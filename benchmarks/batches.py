@@ -21,6 +21,7 @@ from typing import Any
 
 ROWS, LENGTH, STREAMS = 16, 2_048, 16
 PAPER = {"spans": 0.1, "random": 0.4, "instruments": 0.4}
+SLOW = "MIDILLM_BENCHMARK_READ_SECONDS"
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -78,6 +79,19 @@ def open_batches(config: Any) -> Any:
 
     size = load_tokenizer(config.tokenizer).vocab_size
     return Batches(config, split="train", text_vocab_size=size, seed=0)
+
+
+def slow_reads() -> None:
+    """Lets every read of a record wait, as from storage far away; in the workers as well, which import this file."""
+    from midillm_jax.data.shards import SplitReader
+
+    seconds, read = float(os.environ[SLOW]), SplitReader.__getitem__
+
+    def slowly(self: SplitReader, record: int) -> bytes:
+        time.sleep(seconds)
+        return read(self, record)
+
+    SplitReader.__getitem__ = slowly  # type: ignore[method-assign]
 
 
 def one_process(config: Any, count: int) -> dict[str, float]:
@@ -175,6 +189,11 @@ def report(results: dict[str, Any]) -> None:
         rates = f"{row['tokens_a_second']:,.0f} | {row['cores_used']:.1f} | {row['tokens_a_cpu_second']:,.0f}"
         rest = f"{row['first_batch_seconds']:.1f} s | {row['worker_peak_mb']:.0f} ({row['worker_part_mb']:.0f} its own)"
         print(f"| {name} | {rates} | {row['tokens_a_cpu_second_of_the_parent']:,.0f} | {rest} |")
+    wait = results["read_seconds"]
+    print(f"\nthe same where every read of a record waits {1000 * wait:.0f} ms, as from far away\n")
+    print("| workers | tokens/s |\n|---|---|")
+    for name, row in results["slow_reads"].items():
+        print(f"| {name} | {row['tokens_a_second']:,.0f} |")
     row = results["resuming"]
     print(
         f"\nresuming: {row['set_state_seconds']:.3f} s to set the state of {STREAMS} streams "
@@ -189,6 +208,7 @@ def main() -> None:
     parser.add_argument("--exclude", nargs="*", default=[], help="what of these folders to leave out")
     parser.add_argument("--batches", type=int, default=100, help=f"of {ROWS} rows, to measure each figure on")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--read-seconds", type=float, default=0.02, help="what a slow read takes, for the last table")
     parser.add_argument("--work", type=Path, help="where shards are kept; a temporary folder if none is named")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -204,11 +224,21 @@ def main() -> None:
             "workers": {count: several_processes(every, count, 10 * arguments.batches) for count in arguments.workers},
             "resuming": resuming(every, arguments.batches),
         }
+        os.environ[SLOW] = str(arguments.read_seconds)
+        slow_reads()
+        results |= {
+            "read_seconds": arguments.read_seconds,
+            "slow_reads": {
+                count: several_processes(every, count, arguments.batches // 2 + 1) for count in arguments.workers
+            },
+        }
     report(results)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
 
 
-# Worker processes import this file anew: what is heavy is imported in functions, and nothing runs but this.
+# Worker processes import this file anew: what is heavy is imported in functions, and nothing else runs.
 if __name__ == "__main__":
     main()
+elif os.environ.get(SLOW):
+    slow_reads()
