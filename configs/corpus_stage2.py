@@ -47,7 +47,7 @@ def get_config() -> Config:
             streams=2,
             caption_dropout=0.1,
             anticipation=AnticipationConfig(spans=0.05, random=0.1, instruments=0.1),
-            transpose=5,
+            transpose=5,  # where no caption is shown: what a caption says of the key stays true
         ),
         loss=LossConfig(kind="slot"),
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=30),

@@ -8,7 +8,8 @@ Begins with the weights of stage1.py. A TPU v5e-64 or more; not run: no accelera
 in the paper: 19,073 steps of 128 rows x 2,048 tokens. What loss to expect is not known yet.
 
 From the paper: the data, the token count, AMT's infilling augmentation (its proportions: a tenth spans, four tenths
-random notes, four tenths instruments, a tenth plain). Not published, hence our own choice: the rest.
+random notes, four tenths instruments, a tenth plain). Not published, hence our own choice: the rest. Workers as
+reasoned in stage1.py.
 """
 
 from midillm_jax.config import (
@@ -56,6 +57,8 @@ def get_config() -> Config:
             streams=64,
             caption_dropout=0.1,
             anticipation=AnticipationConfig(spans=0.1, random=0.4, instruments=0.4),
+            prefetch=8,
+            workers=4,
         ),
         loss=LossConfig(kind="full", z_loss=1e-5),
         optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=500),

@@ -134,13 +134,19 @@ class DataConfig:
     """Share of captioned pieces that are shown without their caption; 1 trains on music alone."""
     anticipation: AnticipationConfig = AnticipationConfig()
     transpose: int = 0
-    """Largest shift in semitones drawn for pitched notes, up or down; 0 for none."""
+    """Largest shift in semitones drawn for pitched notes, up or down; 0 for none. Drums never shift."""
+    tempo_stretch: float = 0.0
+    """Largest relative change of tempo drawn, up or down: at 0.1 a piece takes 1/1.1 to 1.1 of its time."""
+    alter_captioned: bool = False
+    """Whether these two also reach a piece shown with its caption, which may name key and tempo."""
     window_start: Literal["random", "piece"] = "random"
     """Where a window of a long piece begins: at a drawn note, or always at the piece's start."""
     compat_flag: bool = False
     """Always put AUTOREGRESS in front, as the published checkpoint's prompts do."""
     prefetch: int = 4
-    """Batches made ahead of the step, by a thread."""
+    """Batches held ready ahead of the step by a thread, which makes them if there are no workers."""
+    workers: int = 0
+    """Processes a host that make the training batches, the same whatever their number; one a stream at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +276,7 @@ def _build(kind: Any, fields: Any, where: str) -> Any:
 
 
 _LEAST = {
-    0: "data.music_rows data.text_rows data.transpose data.prefetch loss.z_loss optimizer.learning_rate "
+    0: "data.music_rows data.text_rows data.transpose data.prefetch data.workers loss.z_loss optimizer.learning_rate "
     "optimizer.warmup_steps optimizer.weight_decay checkpoint.every_minutes",
     1: "steps log_every_steps model.text_vocab_size model.d_model model.num_layers model.num_heads model.num_kv_heads "
     "model.d_ff model.context_length model.vocab_multiple data.row_length data.streams loss.chunk_tokens "
@@ -329,6 +335,7 @@ def check(config: Config) -> None:
             data.row_length <= model.context_length,
             f"at most model.context_length, which is {model.context_length}",
         ),
+        ("data.tempo_stretch", 0 <= data.tempo_stretch <= 1, "0 to 1"),
         ("optimizer.final_learning_rate_share", 0 <= optimizer.final_learning_rate_share <= 1, "0 to 1"),
         ("optimizer.beta1", 0 <= optimizer.beta1 < 1, "0 or more, below 1"),
         ("optimizer.beta2", 0 <= optimizer.beta2 < 1, "0 or more, below 1"),

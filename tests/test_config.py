@@ -9,6 +9,7 @@ import pytest
 from midillm_jax import config
 from midillm_jax.errors import UserError
 from midillm_jax.model.llama import Definition, Execution, parameter_count
+from midillm_jax.music import anticipation
 
 
 def test_json_gives_back_every_field() -> None:
@@ -25,6 +26,14 @@ def test_the_recipes_have_the_published_shape(name: str) -> None:
     shapes = jax.tree.leaves(Definition(run.model, Execution("float32", "bfloat16", "full")).abstract())
     padding = (run.model.padded_vocab_size - run.model.vocab_size) * run.model.d_model
     assert sum(int(np.prod(leaf.shape)) for leaf in shapes) - padding == parameter_count(run.model)
+
+
+def test_the_recipes_anticipate_in_the_papers_proportions() -> None:
+    """Infilling is for stage 2: a tenth plain, a tenth spans, four tenths each of notes and of instruments."""
+    assert config.load("stage1.py").data.anticipation == config.AnticipationConfig()
+    shares = config.load("stage2.py").data.anticipation
+    assert (shares.spans, shares.random, shares.instruments) == (0.1, 0.4, 0.4)
+    assert (shares.span_rate, shares.span_seconds) == (anticipation.SPANS_PER_SECOND, anticipation.SPAN_TICKS / 100)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +109,9 @@ def changed(value: Any, path: str, to: object) -> Any:
         ("data.row_length", 0, "1 or more"),
         ("data.row_length", 131_073, "at most model.context_length, which is 131072"),
         ("data.music_rows", -1, "0 or more"),
+        ("data.workers", -1, "0 or more"),
+        ("data.tempo_stretch", -0.1, "0 to 1"),
+        ("data.tempo_stretch", 1.1, "0 to 1"),
         ("model.num_heads", 12, "a multiple of model.num_kv_heads, which is 8"),
         ("model.num_kv_heads", 0, "1 or more"),
         ("model.head_dim", 63, "an even number"),

@@ -16,6 +16,8 @@ _FIELDS = (
     "text_rows",
     "caption_dropout",
     "transpose",
+    "tempo_stretch",
+    "alter_captioned",
     "window_start",
     "compat_flag",
 )

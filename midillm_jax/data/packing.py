@@ -66,6 +66,11 @@ class _Pending:
     size: int
 
 
+def fresh_state() -> dict[str, Any]:
+    """The state of a packer that has packed nothing."""
+    return {"next": 0, "pending": []}
+
+
 class RowPacker:
     """Fills rows from one endless, randomly accessible list of examples."""
 

@@ -58,13 +58,15 @@ class Streams:
                 example = _ExampleList(passed, folder.examples, f"{seed}/{number}/{stream}")
                 self._packers[stream].append(RowPacker(example, capacity, pending))
 
-    def fill(self, batch: Batch, index: int, row: int) -> int:
-        """Packs ``row`` of the whole run into row ``index`` of a batch; returns its stream."""
-        stream = row % self._count
+    def stream(self, row: int) -> int:
+        """The stream of a row, counted over the whole run."""
+        return row % self._count
+
+    def fill(self, batch: Batch, index: int, row: int) -> None:
+        """Packs ``row`` of the whole run, of a stream of this host, into row ``index`` of a batch."""
         share = (row * _GOLDEN % 2**64) / 2**64
         folder = min(int(np.searchsorted(self._ends, share, side="right")), len(self.folders) - 1)
-        self._packers[stream][folder].fill(batch, index)
-        return stream
+        self._packers[self.stream(row)][folder].fill(batch, index)
 
     def get_state(self, stream: int) -> list[dict[str, Any]]:
         """JSON-able, one entry a folder."""

@@ -15,10 +15,12 @@ from midillm_jax.config import DataConfig
 from midillm_jax.data.shards import Piece, SplitReader, unpack_piece, unpack_text
 from midillm_jax.music import anticipation
 from midillm_jax.music.amt import encode_notes
+from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.vocab import (
     ANTICIPATION_TICKS,
     CONTROL_OFFSET,
     DRUM_PROGRAM,
+    MAX_DURATION_TICKS,
     MAX_GAP_TICKS,
     MAX_ONSET_TICKS,
     NOTE_OFFSET,
@@ -74,6 +76,7 @@ class MusicLayout:
 
     text_vocab_size: int
     compat_flag: bool
+    row_length: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +95,9 @@ class MusicStretch:
     ends: bool
     """Whether the piece ends with these events."""
     layout: MusicLayout
+    whole: bool = True
+    """Whether all events and controls are written. What a cut left may be more than a row holds, as controls were then
+    held back that the first part had no room for; it loses its end."""
 
     @property
     def lead(self) -> int:
@@ -99,10 +105,10 @@ class MusicStretch:
 
     @property
     def size(self) -> int:
-        return self.lead + len(self.prompt) + 1 + len(self.written) + 3 * self.ends
+        return self.lead + len(self.prompt) + 1 + len(self.written) + 3 * (self.ends and self.whole)
 
     def segment(self) -> Segment:
-        return self._segment(self.written, self.ends)
+        return self._segment(self.written, self.ends and self.whole)
 
     def cut(self, space: int) -> tuple[Segment, "MusicStretch"] | None:
         room = (space - self.lead - len(self.prompt) - 1) // 3
@@ -119,8 +125,12 @@ class MusicStretch:
         events = self.events[3 * (offset - self.offset) :]
         behind = anticipation.onsets(self.controls) >= events[0]
         controls = self.controls.reshape(-1, 3)[behind].reshape(-1)
-        written = _weave(events, controls, int(events[0]))
-        return dataclasses.replace(self, offset=offset, events=events, controls=controls, written=written)
+        room = music_room(self.prompt, self.layout.row_length)
+        written, whole = _fit(events, controls, int(events[0]), room, self.ends)
+        if _count_events(written) == 0:
+            written, whole = _fit(events, controls[:0], int(events[0]), room, self.ends)
+        # Events and controls stay complete, so that going on from here or from the start, by the offset, is the same.
+        return dataclasses.replace(self, offset=offset, events=events, controls=controls, written=written, whole=whole)
 
     def _segment(self, written: np.ndarray, closed: bool) -> Segment:
         anticipated = not self.layout.compat_flag and bool((written[2::3] >= CONTROL_OFFSET).any())
@@ -165,8 +175,11 @@ class TextStretch:
 class MusicExamples:
     """Draws one window of a piece: ``examples(record, rng)`` -> :class:`MusicStretch`.
 
-    Augmentation (caption dropout, transposition, anticipation) is for training; held-out music is shown as it is, with
-    its caption unless the run trains without captions.
+    Augmentation (caption dropout, transposition, stretching, anticipation) is for training; held-out music is shown as
+    it is, with its caption unless the run trains without captions. A caption may name a key or a tempo, and so that
+    what is heard is what it says, a piece shown with one is neither transposed nor stretched unless the run asks for
+    it (``data.alter_captioned``). Which notes are told in advance changes nothing that is heard: anticipation is for
+    all.
 
     A caption that leaves no room for music in a row is not shown: the piece is, with the longest of its captions that
     does, or else with none. The first such record is named in a warning, all of them are in ``long_captions``.
@@ -189,7 +202,7 @@ class MusicExamples:
         self._augment = augment
         self.long_captions: set[int] = set()
         """Records met so far whose caption, when drawn, left no room."""
-        self._layout = MusicLayout(text_vocab_size, data.compat_flag)
+        self._layout = MusicLayout(text_vocab_size, data.compat_flag, data.row_length)
 
     def visits(self) -> np.ndarray:
         """int64 [records]: windows of each piece in one pass, so that long pieces count by their length."""
@@ -201,25 +214,29 @@ class MusicExamples:
         piece = unpack_piece(self._reader[record])
         prompt = self._prompt(record, piece, rng)
         room = music_room(prompt, self._data.row_length)
-        start, stop, base = _window(piece.notes.onsets, room, self._data.window_start == "random", rng)
-        notes = encode_notes(piece.notes)[3 * start : 3 * stop]
-        events, controls = notes, notes[:0]
-        if self._augment:
+        captioned = len(prompt) > 1
+        alter = self._augment and (self._data.alter_captioned or not captioned)
+        # Before the window is chosen: how much fits depends on the time between notes.
+        table = _stretch(piece.notes, self._data.tempo_stretch, rng) if alter else piece.notes
+        start, stop, base = _window(table.onsets, room, self._data.window_start == "random", rng)
+        notes = encode_notes(_rows(table, start, stop))
+        if alter:
             notes = _transpose(notes, self._data.transpose, rng)
-            events, controls = self._anticipate(notes, rng)
-        written = _weave(events, controls, base)
+        events, controls = self._anticipate(notes, rng) if self._augment else (notes, notes[:0])
+        ends = stop == len(table)
+        written, whole = _fit(events, controls, base, room, ends)
         # Gaps that controls left are filled with rests, so that less music may fit; none at all is no example.
-        if _count_events(written[: 3 * room]) == 0:
+        if _count_events(written) == 0:
             events, controls = notes, notes[:0]
-            written = _weave(events, controls, base)
+            written, whole = _fit(events, controls, base, room, ends)
         return MusicStretch(
             record_id=record_id(self._folder, record),
             offset=0,
             prompt=prompt,
-            events=events[: 3 * _count_events(written[: 3 * room])],
+            events=events[: 3 * _count_events(written)],
             controls=controls,
-            written=written[: 3 * room],
-            ends=stop == len(piece.notes) and len(written) // 3 < room,
+            written=written,
+            ends=ends and whole,
             layout=self._layout,
         )
 
@@ -297,6 +314,11 @@ def _window(onsets: np.ndarray, room: int, random: bool, rng: np.random.Generato
     the opening and the end, which a plain draw would hardly ever show, in as many windows as any part of their length.
     """
     count = len(onsets)
+    length = int(onsets[-1])
+    # A long silence in front is an accident of the file, and no control could be written across it.
+    base = 0 if onsets[0] <= ANTICIPATION_TICKS else int(onsets[0])
+    if count + length // MAX_GAP_TICKS + 1 <= room and length < MAX_ONSET_TICKS:
+        return 0, count, base  # a short piece, whatever its rests: the long way comes to the same
     rests = np.maximum(np.diff(onsets) - 1, 0) // MAX_GAP_TICKS
     before = np.arange(count)  # triples written between the piece's first note and each note
     before[1:] += np.cumsum(rests)
@@ -308,10 +330,26 @@ def _window(onsets: np.ndarray, room: int, random: bool, rng: np.random.Generato
     if random and last_start > 0:
         notes = count - last_start
         start = min(max(int(rng.integers(1 - notes, count)), 0), last_start)
-    # A long silence in front is an accident of the file, and no control could be written across it.
-    base = 0 if start == 0 and onsets[0] <= ANTICIPATION_TICKS else int(onsets[start])
+    base = base if start == 0 else int(onsets[start])
     stop = min(int(np.searchsorted(before, before[start] + room)), int(np.searchsorted(onsets, base + MAX_ONSET_TICKS)))
     return start, stop, base
+
+
+def _rows(table: NoteTable, start: int, stop: int) -> NoteTable:
+    """Some notes of a table, with their onsets as they are."""
+    names = ("onsets", "durations", "notes", "velocities")
+    return dataclasses.replace(table, **{name: getattr(table, name)[start:stop] for name in names})
+
+
+def _stretch(table: NoteTable, largest: float, rng: np.random.Generator) -> NoteTable:
+    """Makes all notes slower or faster by one factor, as likely the one as the other; the tempo map is left."""
+    if largest == 0:
+        return table
+    factor = (1 + largest) ** rng.uniform(-1, 1)
+    # Rounding keeps the order of onsets; some that were apart may now be together.
+    onsets = np.rint(table.onsets * factor).astype(np.int32)
+    durations = np.minimum(np.rint(table.durations * factor), MAX_DURATION_TICKS - 1).astype(np.int32)
+    return dataclasses.replace(table, onsets=onsets, durations=durations)
 
 
 def _transpose(notes: np.ndarray, largest: int, rng: np.random.Generator) -> np.ndarray:
@@ -319,14 +357,22 @@ def _transpose(notes: np.ndarray, largest: int, rng: np.random.Generator) -> np.
     if largest == 0:
         return notes
     shift = int(rng.integers(-largest, largest + 1))
-    program, pitch = np.divmod(notes[2::3] - NOTE_OFFSET, PITCHES)
-    pitched = program != DRUM_PROGRAM
-    if not pitched.any():
+    pitched = notes[2::3] < NOTE_OFFSET + DRUM_PROGRAM * PITCHES
+    pitches = (notes[2::3][pitched] - NOTE_OFFSET) % PITCHES
+    if not len(pitches):
         return notes
-    shift = min(max(shift, -int(pitch[pitched].min())), PITCHES - 1 - int(pitch[pitched].max()))
+    shift = min(max(shift, -int(pitches.min())), PITCHES - 1 - int(pitches.max()))
     shifted = notes.copy()
     shifted[2::3] += np.int32(shift) * pitched
     return shifted
+
+
+def _fit(events: np.ndarray, controls: np.ndarray, base: int, room: int, ends: bool) -> tuple[np.ndarray, bool]:
+    """As many triples of what a row would hold as there is room for, and whether all are, with the closing one."""
+    written = _weave(events, controls, base)
+    if len(written) // 3 + ends <= room:
+        return written, True
+    return written[: 3 * room], False
 
 
 def _weave(events: np.ndarray, controls: np.ndarray, base: int) -> np.ndarray:

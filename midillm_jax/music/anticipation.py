@@ -16,6 +16,7 @@ from midillm_jax.music.vocab import (
     MAX_ONSET_TICKS,
     NOTE_OFFSET,
     PITCHES,
+    PROGRAMS,
     REST,
     SEPARATOR,
     TICKS_PER_SECOND,
@@ -78,6 +79,8 @@ def pad(events: np.ndarray, end_ticks: int) -> np.ndarray:
     before = np.concatenate([[0], times])
     after = np.append(times, end_ticks)
     rests = np.maximum(after - before - 1, 0) // MAX_GAP_TICKS
+    if not rests.any():
+        return events
     place = np.repeat(np.arange(len(after)), rests)
     nth = np.arange(len(place)) - np.repeat(np.cumsum(rests) - rests, rests) + 1
     rows = np.stack(
@@ -110,7 +113,9 @@ def split(events: np.ndarray, is_control: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def split_instruments(events: np.ndarray, chosen: Collection[int]) -> tuple[np.ndarray, np.ndarray]:
     """All notes of the chosen programs become controls."""
-    return split(events, np.isin((events[2::3] - NOTE_OFFSET) // PITCHES, list(chosen)))
+    is_chosen = np.zeros(PROGRAMS, bool)
+    is_chosen[list(chosen)] = True
+    return split(events, is_chosen[(events[2::3] - NOTE_OFFSET) // PITCHES])
 
 
 def split_random(events: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -59,6 +59,8 @@ def train(config: Config) -> Path:
             raise UserError(
                 f"{checkpoints.folder}: has {start} steps, --steps says {config.steps}; ask for more steps."
             )
+        # The first batches are made while the step is compiled.
+        batches.start_prefetch()
         if first:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / "config.json", configs.to_json(config))
@@ -103,6 +105,9 @@ def _run(
     if start and (start % config.eval.every_steps == 0 or start == config.steps) and not log.has(start, "validation"):
         log.write(start, "validation", validate(config, training, evaluate, state))
     for step in range(start + 1, config.steps + 1):
+        if not batches.ready:
+            # As long as the device is busy it does not wait for data, though there be none.
+            settle()
         with window.waiting():
             batch = next(batches)
         placed = place(training, batch)
@@ -187,7 +192,7 @@ class _Window:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Times what waits for data."""
+        """Times the wait for data of a device that has nothing else to do."""
         began = time.monotonic()
         yield
         self._waited += time.monotonic() - began

@@ -4,15 +4,17 @@ import dataclasses
 import itertools
 import json
 import shutil
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import grain
 import numpy as np
 import pytest
 
 from midillm_jax.config import AnticipationConfig, DataConfig, Source
-from midillm_jax.data.batches import Batches, StreamStates
+from midillm_jax.data.batches import BatchDataset, Batches, StreamStates
 from midillm_jax.data.packing import Batch
 from midillm_jax.data.shards import (
     Manifest,
@@ -33,7 +35,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable
-from midillm_jax.music.vocab import AUTOREGRESS, SEPARATOR
+from midillm_jax.music.vocab import AUTOREGRESS, CONTROL_OFFSET, NOTE_OFFSET, REST, SEPARATOR
 from midillm_jax.text.prompt import PROMPT_PREFIX
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
 
@@ -136,6 +138,47 @@ def segments(batch: Batch) -> Iterator[tuple[int, Batch]]:
             yield row, {field: batch[field][row][ids == segment] for field in batch}
 
 
+def test_grain_takes_the_batches_as_a_dataset_of_its_own(data: DataConfig) -> None:
+    """Its transformations, its thread, its transfer to a device; its states are ours."""
+    alone = read(data, 8)
+    source = BatchDataset(data, split="train", text_vocab_size=TEXT_VOCAB, seed=1)
+    counted = source.map(lambda batch: batch | {"music": (batch["slot"] >= 0).sum(1)})
+    pipeline = grain.experimental.ThreadPrefetchIterDataset(counted, prefetch_buffer_size=2)
+    iterator = iter(pipeline)
+    for expected in alone[:3]:
+        found = next(iterator)
+        assert (found.pop("music") == (expected["slot"] >= 0).sum(1)).all()
+        assert_equal([found], [expected])
+    state = json.loads(json.dumps(iterator.get_state()))
+    iterator.close()
+    other = iter(pipeline)
+    other.set_state(state)
+    for expected in alone[3:5]:
+        assert_equal([{name: next_ for name, next_ in next(other).items() if name != "music"}], [expected])
+    other.close()
+    with batches(data) as ours:
+        ours.set_state(state)
+        assert_equal([next(ours)], [alone[3]])
+
+
+def test_grains_own_check_of_an_exact_iterator_holds(data: DataConfig) -> None:
+    few = grain.experimental.LimitIterDataset(
+        BatchDataset(data, split="train", text_vocab_size=TEXT_VOCAB, seed=1), count=4
+    )
+    first = iter(few)
+    states, expected = [], []
+    for batch in first:
+        expected.append(batch)
+        states.append(json.loads(json.dumps(first.get_state())))
+    for done, state in enumerate(states, 1):
+        again = iter(few)
+        again.set_state(state)
+        assert again.get_state() == state
+        assert_equal(list(again), expected[done:])
+        again.close()
+    first.close()
+
+
 def test_every_field_is_as_the_contract_says(data: DataConfig) -> None:
     tokenizer = load_tokenizer(data.tokenizer)
     for batch in read(data, 10):
@@ -198,6 +241,98 @@ def test_rows_hold_the_pieces_that_they_say(data: DataConfig) -> None:
     assert closed > whole > 100
 
 
+def test_augmented_rows_hold_the_notes_of_their_pieces(data: DataConfig) -> None:
+    """Take the rests out, the controls back to their places, undo the shift: what is left are the piece's own notes."""
+    readers = [open_split(source.path, "train") for source in data.music]
+    kinds = Counter()
+    shares = AnticipationConfig(spans=0.2, random=0.3, instruments=0.3)
+    for batch in read(data, 30, text_rows=0, anticipation=shares, transpose=4, alter_captioned=True):
+        for _, segment in segments(batch):
+            folder, number = split_record_id(int(segment["record_ids"][0]))
+            original = unpack_piece(readers[folder][number]).notes
+            ids = segment["tokens"][segment["slot"] >= 0] - TEXT_VOCAB
+            assert grammar.check(ids) is None
+            table = decode_notes(ids)
+            heard = list(zip(table.onsets.tolist(), table.durations.tolist(), table.notes.tolist(), strict=True))
+            is_event = ids[2::3] < REST
+            last = int(ids[0::3][is_event][-1])
+            assert find_notes(original, heard, last)
+            kinds[bool((ids[2::3] >= CONTROL_OFFSET)[ids[2::3] != SEPARATOR].any())] += 1
+    assert min(kinds.values()) > 50
+
+
+def find_notes(table: NoteTable, heard: list[tuple[int, int, int]], last: int) -> bool:
+    """Whether these notes are a stretch of the table, begun anywhere and shifted by up to 4 semitones.
+
+    Up to ``last``, the last event's onset, nothing may be missing between them; controls behind it are only those that
+    were due, but each must be a note of the table.
+    """
+    for shift in range(-4, 5):
+        moved = table.notes + shift * (table.notes < 128 * 128)
+        rows = list(zip(table.onsets.tolist(), table.durations.tolist(), moved.tolist(), strict=True))
+        for onset in sorted({onset for onset, _, note in rows if note == heard[0][2]}):
+            origin = onset - heard[0][0]
+            there = Counter((onset - origin, duration, note) for onset, duration, note in rows)
+            found = Counter(heard)
+            within = Counter({row: n for row, n in there.items() if heard[0][0] < row[0] < last})
+            if found <= there and within == Counter(
+                {row: n for row, n in found.items() if heard[0][0] < row[0] < last}
+            ):
+                return True
+    return False
+
+
+def test_rows_hold_the_augmentations_in_the_papers_proportions(data: DataConfig, tmp_path: Path) -> None:
+    """Told apart by what stands in the rows: a tenth plain, a tenth spans, four tenths each notes and instruments."""
+    notes = 20
+    with ShardWriter(tmp_path, "train") as writer:
+        for number in range(64):
+            rng = np.random.default_rng(number)
+            ids = rng.permutation([0, 33] * (notes // 2)) * 128 + 60
+            onsets = np.arange(0, 40 * notes, 40, dtype=np.int32)  # with all its rests too short to be cut in a row
+            table = NoteTable(onsets, np.full(notes, 30, np.int32), ids.astype(np.int32), np.full(notes, 80, np.uint8))
+            writer.write(pack_piece(Piece(table, (), "test", str(number), "x.mid")), notes)
+    manifest = read_manifest(data.music[1].path)
+    write_manifest(tmp_path, dataclasses.replace(manifest, splits={"train": writer.split}))
+    # Spans of a second and, on average, one begun in each, so that next to no piece is without.
+    shares = AnticipationConfig(spans=0.1, random=0.4, instruments=0.4, span_rate=1.0, span_seconds=1.0)
+    found: Counter[str] = Counter()
+    for batch in read(data, 200, music=(Source(str(tmp_path)),), text_rows=0, anticipation=shares, transpose=0):
+        for _, segment in segments(batch):
+            ids = segment["tokens"][segment["slot"] >= 0] - TEXT_VOCAB
+            assert len(decode_notes(ids)) == notes
+            found[augmentation(ids)] += 1
+    windows = found.total()
+    assert windows > 4_000
+    # Of random choices at rates .1 to .9, 1.49 % are empty and as many are of all notes, which leaves the piece plain.
+    expected = {
+        "plain": 0.1 + 0.4 * 0.0298 + 0.1 * np.exp(-7.6),
+        "spans": 0.1,
+        "random": 0.4 * 0.9702,
+        "instruments": 0.4,
+    }
+    for kind, share in expected.items():
+        deviation = (share * (1 - share) / windows) ** 0.5
+        assert abs(found[kind] / windows - share) < 4 * deviation, (kind, found)
+
+
+def augmentation(ids: np.ndarray) -> str:
+    """Which of the paper's kinds the controls of a window of evenly spaced notes are."""
+    triples = ids.reshape(-1, 3)
+    controls = triples[(triples[:, 2] >= CONTROL_OFFSET) & (triples[:, 2] != SEPARATOR)] - CONTROL_OFFSET
+    events = triples[triples[:, 2] < REST]
+    if not len(controls):
+        return "plain"
+    programs = [set(((part[:, 2] - NOTE_OFFSET) // 128).tolist()) for part in (events, controls)]
+    if not programs[0] & programs[1]:
+        return "instruments"
+    told = sorted([(int(onset), False) for onset in events[:, 0]] + [(int(onset), True) for onset in controls[:, 0]])
+    runs = [(control, len(list(run))) for control, run in itertools.groupby(control for _, control in told)]
+    # A span of 100 ticks holds three notes that are 40 apart; the piece may end within the last.
+    whole = all(length % 3 == 0 for control, length in runs[:-1] if control)
+    return "spans" if whole else "random"
+
+
 def test_text_is_read_from_end_to_end(data: DataConfig) -> None:
     tokenizer = load_tokenizer(data.tokenizer)
     reader = open_split(data.text[0].path, "train")
@@ -215,6 +350,26 @@ def test_text_is_read_from_end_to_end(data: DataConfig) -> None:
         assert (batch["segment_ids"] > 0).mean() > 0.98
 
 
+def test_no_stream_starves(data: DataConfig, tmp_path: Path) -> None:
+    """Where controls leave gaps that rests fill, and short pieces make for many cuts: every row is full to the end."""
+    rng = np.random.default_rng(3)
+    with ShardWriter(tmp_path, "train") as writer:
+        for number in range(32):
+            notes = int(rng.integers(150, 900) if number % 2 else rng.integers(30, 150))
+            ids = rng.choice([0, 33, 48, 128], notes) * 128 + rng.integers(30, 90, notes)
+            onsets = np.arange(0, 60 * notes, 60, dtype=np.int32)
+            velocities = np.full(notes, 80, np.uint8)
+            table = NoteTable(onsets, np.full(notes, 20, np.int32), ids.astype(np.int32), velocities)
+            writer.write(pack_piece(Piece(table, (), "test", str(number), "x.mid")), notes)
+    manifest = read_manifest(data.music[1].path)
+    write_manifest(tmp_path, dataclasses.replace(manifest, splits={"train": writer.split}))
+    every = AnticipationConfig(random=1.0)
+    music = read(data, 150, music=(Source(str(tmp_path)),), text_rows=0, music_rows=8, anticipation=every)
+    filled = np.concatenate([(batch["segment_ids"] > 0).mean(1) for batch in music])
+    assert filled.min() > 0.85  # in 512 tokens, the 16 triples that are not cut off are a tenth
+    assert filled[-400:].mean() > 0.98
+
+
 def test_rows_are_nearly_full(data: DataConfig) -> None:
     music = read(data, 40, text_rows=0, row_length=2_048, caption_dropout=0.0)
     assert np.mean([batch["segment_ids"] > 0 for batch in music]) >= 0.98
@@ -227,10 +382,26 @@ def test_the_same_seed_gives_the_same_batches(data: DataConfig, prefetch: int) -
     assert (other["tokens"] != read(data, 1)[0]["tokens"]).any()
 
 
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_together_read_what_one_reads(data: DataConfig, hosts: int) -> None:
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_any_number_of_workers_makes_the_same_batches_and_states(data: DataConfig, workers: int) -> None:
+    with batches(data) as thread, batches(data, workers=workers) as processes:
+        assert processes.get_state() == thread.get_state()
+        for _ in range(12):
+            assert_equal([next(processes)], [next(thread)])
+            assert processes.get_state() == thread.get_state()
+        assert processes.long_captions == 0
+
+
+def test_workers_make_the_same_where_a_batch_has_rows_of_few_streams(data: DataConfig) -> None:
+    """One music row and eight text rows a batch: some workers sit some batches out, others fill several rows."""
+    shape = {"music_rows": 1, "text_rows": 16}
+    assert_equal(read(data, 20, workers=3, **shape), read(data, 20, **shape))
+
+
+@pytest.mark.parametrize(("hosts", "workers"), [(2, 0), (4, 0), pytest.param(4, 2, marks=pytest.mark.slow)])
+def test_hosts_together_read_what_one_reads(data: DataConfig, hosts: int, workers: int) -> None:
     alone = read(data, 5)
-    parts = [read(data, 5, host=host, hosts=hosts) for host in range(hosts)]
+    parts = [read(data, 5, host=host, hosts=hosts, workers=workers) for host in range(hosts)]
     together = []
     for batch in zip(*parts, strict=True):
         whole = {}
@@ -259,6 +430,22 @@ def test_a_run_resumes_exactly_at_any_step(data: DataConfig) -> None:
             assert_equal(list(itertools.islice(after, 4)), alone[step : step + 4])
 
 
+def test_what_is_made_ahead_is_known(data: DataConfig) -> None:
+    with batches(data, prefetch=2) as iterator:
+        assert not iterator.ready
+        iterator.start_prefetch()
+        deadline = time.monotonic() + 60
+        while not iterator.ready and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert iterator.ready
+        state = iterator.get_state()
+        iterator.set_state(state)  # what was made is thrown away
+        assert not iterator.ready
+    with batches(data, prefetch=0) as iterator:
+        iterator.start_prefetch()
+        assert iterator.ready  # as soon as it is asked for
+
+
 def test_the_state_is_small(data: DataConfig) -> None:
     with batches(data) as iterator:
         for _ in range(10):
@@ -266,20 +453,39 @@ def test_the_state_is_small(data: DataConfig) -> None:
         assert len(json.dumps(iterator.get_state())) < STREAMS * 1_000
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 2), (2, 1)])
-def test_a_run_resumes_on_another_number_of_hosts(data: DataConfig, before: int, after: int) -> None:
-    alone = read(data, 8)
-    states: StreamStates = {}
-    for host in range(before):
-        with batches(data, host=host, hosts=before) as iterator:
-            for _ in range(5):
+@pytest.mark.parametrize("stops", [(1, 4, 1), (4, 2, 4), (2, 1, 4)])
+@pytest.mark.parametrize("workers", [(0, 0, 0), pytest.param((2, 0, 1), marks=pytest.mark.slow)])
+def test_a_run_resumes_on_another_number_of_hosts_and_back(
+    data: DataConfig, stops: tuple[int, ...], workers: tuple[int, ...]
+) -> None:
+    """Three parts of a run, each on its number of hosts and of workers, read what one host reads in one go."""
+    alone = read(data, 12)
+    states: StreamStates | None = None
+    for part, (hosts, processes) in enumerate(zip(stops, workers, strict=True)):
+        left: StreamStates = {}
+        for host in range(hosts):
+            with batches(data, host=host, hosts=hosts, workers=processes) as iterator:
+                if states is not None:
+                    iterator.set_state(states)
+                rows = [{name: batch[name][host::hosts] for name in batch} for batch in alone[4 * part :][:4]]
+                assert_equal(list(itertools.islice(iterator, 4)), rows)
+                left |= json.loads(json.dumps(iterator.get_state()))
                 next(iterator)
-            states |= iterator.get_state()
-    for host in range(after):
-        with batches(data, host=host, hosts=after) as iterator:
-            iterator.set_state(states)
-            parts = [{field: batch[field][host::after] for field in batch} for batch in alone[5:]]
-            assert_equal(list(itertools.islice(iterator, 3)), parts)
+        states = left
+
+
+def test_a_run_resumes_with_another_number_of_workers(data: DataConfig) -> None:
+    alone = read(data, 12)
+    state = None
+    for part, workers in enumerate([2, 0, 1]):
+        with batches(data, workers=workers) as iterator:
+            if workers == 1:
+                next(iterator)  # workers that are under way give way to others
+            if state is not None:
+                iterator.set_state(state)
+                assert iterator.get_state() == state
+            assert_equal(list(itertools.islice(iterator, 4)), alone[4 * part :][:4])
+            state = json.loads(json.dumps(iterator.get_state()))
 
 
 def test_each_row_is_of_one_folder_in_the_shares_asked(data: DataConfig) -> None:
@@ -375,6 +581,7 @@ def test_a_record_is_named_by_its_id(data: DataConfig) -> None:
             r"data\.anticipation\.span_seconds is 0\.0: .* 0\.01 s",
         ),
         ({"row_length": 32}, r"data\.row_length is 32"),
+        ({"tempo_stretch": 1.5}, r"data\.tempo_stretch is 1\.5"),
         ({"tokenizer": "/nowhere"}, "/nowhere"),
     ],
 )
@@ -423,6 +630,8 @@ def test_a_state_of_another_run_is_named(data: DataConfig) -> None:
         ({"text_rows": 0}, r"data\.text_rows was 4, is now 0; .*data\.text\[0\] was \w{16}, is now absent"),
         ({"caption_dropout": 0.5}, r"data\.caption_dropout was 0\.2, is now 0\.5"),
         ({"transpose": 2}, r"data\.transpose was 3, is now 2"),
+        ({"tempo_stretch": 0.1}, r"data\.tempo_stretch was 0\.0, is now 0\.1"),
+        ({"alter_captioned": True}, r"data\.alter_captioned was False, is now True"),
         ({"window_start": "piece"}, r"data\.window_start was random, is now piece"),
         ({"compat_flag": True}, r"data\.compat_flag was False, is now True"),
         (
@@ -439,7 +648,8 @@ def test_a_run_goes_on_with_the_settings_it_began_with(
         state = json.loads(json.dumps(iterator.get_state()))
     with batches(data, **changes) as other, pytest.raises(UserError, match=message):  # type: ignore[arg-type]
         other.set_state(state)
-    with batches(data, prefetch=1) as same:  # how far ahead batches are made changes none of them
+    # How far ahead batches are made, and by whom, changes none of them.
+    with batches(data, prefetch=1, workers=2) as same:
         same.set_state(state)
 
 

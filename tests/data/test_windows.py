@@ -26,6 +26,7 @@ from midillm_jax.data.windows import (
     MusicStretch,
     TextExamples,
     TextStretch,
+    _window,
     record_id,
     split_record_id,
 )
@@ -169,6 +170,19 @@ def test_windows_end_where_an_onset_would_not_fit(tmp_path: Path, tokenizer: Tok
     assert ids[ids < 10_000].max() == 9_999
 
 
+def test_a_short_piece_is_shown_whole_by_the_short_way_as_by_the_long_one() -> None:
+    """For which there is no room to spare."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        onsets = np.cumsum(rng.choice([0, 3, 90, 130, 450], int(rng.integers(1, 40))))
+        rests = int((np.maximum(np.diff(onsets) - 1, 0) // 100).sum())
+        room = len(onsets) + rests + 1
+        if onsets[-1] < 10_000:
+            base = 0 if onsets[0] <= 500 else int(onsets[0])
+            for more in (0, 1, 500):
+                assert _window(onsets, room + more, True, rng) == (0, len(onsets), base)
+
+
 def test_a_run_may_always_start_at_the_beginning(tmp_path: Path, tokenizer: Tokenizer) -> None:
     piece = music(np.arange(30, 600 * 20, 20))
     drawer = Drawer(tmp_path, piece, tokenizer)
@@ -203,6 +217,36 @@ def test_cutting_loses_no_note_and_gives_music_of_its_own(tmp_path: Path, tokeni
     assert ids[-3:].tolist() == [SEPARATOR] * 3
     heard += note_rows(decode_notes(ids), -origin)
     assert heard == note_rows(piece.notes)
+
+
+@pytest.mark.parametrize("kind", ["spans", "random", "instruments"])
+def test_what_a_cut_left_fits_a_row(tmp_path: Path, tokenizer: Tokenizer, kind: str) -> None:
+    """Though controls that the first part had no room for come on top; else it would wait for ever, and all with it."""
+    # Evenly spaced: controls leave gaps that rests fill, so that a window's last controls are not shown at first.
+    piece = music(np.arange(0, 300 * 60, 60), programs=(0, 33, 40, 48))
+    drawer = Drawer(tmp_path, piece, tokenizer)
+    clipped = 0
+    for seed in range(60):
+        examples = drawer.examples(anticipation=AnticipationConfig(**{kind: 1.0}, span_rate=0.5))
+        stretch = examples(0, np.random.default_rng(seed))
+        again = examples(0, np.random.default_rng(seed))
+        for space in (100, 130, 100):
+            parts = stretch.cut(space)
+            if parts is None:
+                continue
+            _, stretch = parts
+            assert stretch.size <= ROW
+            segment = stretch.segment()
+            assert len(segment) + stretch.lead == stretch.size
+            ids = music_ids(segment)
+            assert grammar.check(ids) is None
+            assert (ids[2::3] < REST).any()
+            assert (ids[-1] == SEPARATOR) <= stretch.whole
+            clipped += not stretch.whole
+            # A run that goes on here finds the same.
+            np.testing.assert_array_equal(again.after(stretch.offset).segment().tokens, segment.tokens)
+            assert again.after(stretch.offset).size == stretch.size
+    assert clipped > 5
 
 
 def test_what_a_cut_left_is_found_again_by_its_offset(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -322,6 +366,101 @@ def test_no_pitch_leaves_the_range(tmp_path: Path, tokenizer: Tokenizer) -> None
         assert (shifted // 128 == notes // 128).all()
 
 
+def stretched(piece: Piece, heard: NoteTable) -> float:
+    """The factor by which a whole piece was stretched; fails unless one explains every onset and duration."""
+    before = np.concatenate([piece.notes.onsets, piece.notes.durations])
+    after = np.concatenate([heard.onsets, heard.durations])
+    longest = np.where(np.concatenate([heard.onsets < 0, heard.durations == 999]), np.inf, after + 0.5)
+    known = before > 0
+    assert (after[~known] == 0).all()
+    least, most = ((after - 0.5)[known] / before[known]).max(), (longest[known] / before[known]).min()
+    assert least <= most
+    return float(least + most) / 2
+
+
+def test_a_piece_is_stretched_as_a_whole(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    onsets = np.cumsum(np.random.default_rng(1).choice([0, 1, 7, 90], 60))
+    piece = music(onsets)
+    factors = []
+    for stretch in Drawer(tmp_path, piece, tokenizer).draw(200, tempo_stretch=0.25):
+        ids = music_ids(stretch.segment())
+        assert grammar.check(ids) is None
+        assert ids[-1] == SEPARATOR
+        heard = decode_notes(ids)
+        assert heard.notes.tolist() == piece.notes.notes.tolist()  # in their order
+        assert heard.durations.max() <= 999
+        factors.append(stretched(piece, heard))
+    # As likely slower as faster: the logarithm is even over its range, so that a half is below 1, a quarter below .894.
+    for share, bound in ((0.25, 1.25**-0.5), (0.5, 1.0), (0.75, 1.25**0.5)):
+        assert abs(np.mean(np.array(factors) < bound) - share) < 4 * (share * (1 - share) / 200) ** 0.5
+    assert 0.8 <= min(factors) < 0.82
+    assert 1.22 < max(factors) <= 1.25
+
+
+def test_a_stretched_window_fills_its_row(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Slower music has more rests; the window is chosen after it was slowed."""
+    piece = music(np.arange(0, 600 * 90, 90))
+    rests = set()
+    for stretch in Drawer(tmp_path, piece, tokenizer).draw(50, tempo_stretch=0.5, window_start="piece"):
+        ids = music_ids(stretch.segment())
+        assert grammar.check(ids) is None
+        rests.add(bool((ids[2::3] == REST).any()))
+        # The row has no room for another rest and note, or their onset, 135 ticks on, would be beyond 10,000.
+        assert len(ids) // 3 >= 168 or ids[-3] >= 10_000 - 135
+    assert rests == {False, True}
+
+
+def test_no_stretch_leaves_all_draws_as_they_are(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """So that a run of before goes on with the batches that it would have had."""
+    piece = music(np.arange(0, 6_000, 10))
+    drawer = Drawer(tmp_path, piece, tokenizer)
+    config = {"anticipation": AnticipationConfig(spans=0.1, random=0.4, instruments=0.4), "transpose": 5}
+    for seed, stretch in enumerate(drawer.draw(20, **config)):
+        # The draws one after the other, as they were before there was a stretch: caption, window, shift, controls.
+        rng = np.random.default_rng(seed)
+        rng.random()
+        first = int(np.clip(rng.integers(1 - 168, 600), 0, 600 - 168))
+        shift = int(rng.integers(-5, 6))
+        assert {int(event) for event in stretch.events[0::3]} <= set(range(10 * first, 10 * first + 2_000))
+        pitched = stretch.events[2::3] < NOTE_OFFSET + 128 * 128
+        notes = {(10 * place, int(note)) for place, note in enumerate(piece.notes.notes)}
+        for onset, note in zip(stretch.events[0::3][pitched], stretch.events[2::3][pitched], strict=True):
+            assert (int(onset), int(note) - NOTE_OFFSET - shift) in notes
+
+
+@pytest.mark.parametrize("alter", [False, True])
+def test_music_shown_with_its_caption_keeps_key_and_tempo(tmp_path: Path, tokenizer: Tokenizer, alter: bool) -> None:
+    """Unless the run asks otherwise; without its caption it does not."""
+    piece = music(np.arange(0, 3_000, 30), captions=("A song in A minor at 120 beats a minute.",))
+    drawer = Drawer(tmp_path, piece, tokenizer)
+    kept = Counter()
+    for stretch in drawer.draw(
+        300, row_length=1_024, caption_dropout=0.5, transpose=6, tempo_stretch=0.2, alter_captioned=alter
+    ):
+        heard = decode_notes(music_ids(stretch.segment()))
+        captioned = len(stretch.prompt) > 1
+        kept["key", captioned] += bool((heard.notes == piece.notes.notes).all())
+        kept["tempo", captioned] += bool((heard.onsets == piece.notes.onsets).all())
+        kept["all", captioned] += 1
+    assert min(kept["all", True], kept["all", False]) > 100
+    # A shift of 0 is one of 13, a factor that moves no onset of 3,000 ticks is one of thousands.
+    assert kept["key", False] < 0.2 * kept["all", False]
+    assert kept["tempo", False] < 5
+    if alter:
+        assert kept["key", True] < 0.2 * kept["all", True]
+        assert kept["tempo", True] < 5
+    else:
+        assert kept["key", True] == kept["tempo", True] == kept["all", True]
+
+
+def test_captioned_music_is_anticipated_all_the_same(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    piece = music(np.arange(0, 3_000, 30), captions=("A song in A minor.",))
+    drawer = Drawer(tmp_path, piece, tokenizer)
+    for stretch in drawer.draw(10, row_length=1_024, anticipation=AnticipationConfig(instruments=1.0), transpose=6):
+        assert len(stretch.prompt) > 1
+        assert flag(stretch.segment()) == ANTICIPATE
+
+
 def test_captions_are_drawn_and_dropped(tmp_path: Path, tokenizer: Tokenizer) -> None:
     captions = ("A song with piano.", "Bass and drums.", "Number 7.")
     drawer = Drawer(tmp_path, music(np.arange(0, 300, 30), captions=captions), tokenizer)
@@ -343,7 +482,12 @@ def test_captions_are_drawn_and_dropped(tmp_path: Path, tokenizer: Tokenizer) ->
 def test_held_out_music_is_shown_as_it_is(tmp_path: Path, tokenizer: Tokenizer) -> None:
     piece = music(np.arange(0, 3_000, 30), captions=("A song with piano.",))
     drawer = Drawer(tmp_path, piece, tokenizer)
-    everything = {"transpose": 12, "anticipation": AnticipationConfig(random=1.0)}
+    everything = {
+        "transpose": 12,
+        "tempo_stretch": 0.5,
+        "alter_captioned": True,
+        "anticipation": AnticipationConfig(random=1.0),
+    }
     for stretch in drawer.draw(10, augment=False, caption_dropout=0.9, **everything):
         assert note_rows(decode_notes(music_ids(stretch.segment()))) == note_rows(piece.notes)
         assert flag(stretch.segment()) == AUTOREGRESS

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +18,11 @@ import pytest
 from midillm_jax import config as configs
 from midillm_jax import prepare
 from midillm_jax.config import Config, Source
+from midillm_jax.data.batches import Batches
+from midillm_jax.data.packing import Batch
+from midillm_jax.data.rows import Part, RowMaker
 from midillm_jax.errors import UserError
+from midillm_jax.training import loop
 from midillm_jax.training.checkpoint import load_params
 from midillm_jax.training.loop import train
 
@@ -45,6 +50,72 @@ def test_a_run_logs_evaluates_and_saves(run: Config) -> None:
     assert sorted(path.name for path in (folder / "checkpoints").iterdir() if path.name.isdigit()) == ["4", "6"]
     assert configs.from_json((folder / "config.json").read_text(), "config.json") == run
     assert list((folder / "tensorboard").iterdir())
+
+
+def wait_share(run: Config, monkeypatch: pytest.MonkeyPatch, *, making: float, stepping: float) -> float:
+    """Logged for the last three steps of a run in which a batch, and a step on the device, takes so many seconds."""
+    make, step = RowMaker.make, loop.train_step
+
+    def slow_make(self: RowMaker) -> Part:
+        time.sleep(making)
+        return make(self)
+
+    def slow_step(*arguments: Any) -> Any:
+        state, sums = step(*arguments)
+
+        def wait(value: np.ndarray) -> np.ndarray:
+            time.sleep(stepping)
+            return np.asarray(value)
+
+        loss = sums["objective"]
+        return state, sums | {"objective": jax.pure_callback(wait, jax.ShapeDtypeStruct(loss.shape, loss.dtype), loss)}
+
+    monkeypatch.setattr(RowMaker, "make", slow_make)
+    if stepping:
+        monkeypatch.setattr(loop, "train_step", slow_step)
+    long = dataclasses.replace(
+        run,
+        steps=6,
+        log_every_steps=3,
+        data=dataclasses.replace(run.data, prefetch=1),
+        checkpoint=dataclasses.replace(run.checkpoint, every_steps=6),
+        eval=dataclasses.replace(run.eval, every_steps=6),
+    )
+    with (train(long) / "log.csv").open(newline="") as file:
+        return [float(row["data_wait_share"]) for row in csv.DictReader(file) if row["kind"] == "train"][-1]
+
+
+@pytest.mark.slow
+def test_waiting_for_data_is_seen_in_the_log(run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wait_share(run, monkeypatch, making=1.5, stepping=0.0) > 0.4
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_only_an_idle_device_waits_for_data(run: Config, monkeypatch: pytest.MonkeyPatch, ready: bool) -> None:
+    """Where no batch is at hand, the step that is under way ends before the wait is timed; else it runs on."""
+    events: list[str] = []
+    add, take = loop._Window.add, Batches.__next__
+
+    def added(self: loop._Window, step: int, *rest: Any) -> None:
+        add(self, step, *rest)
+        events.append(f"step {step} done")
+
+    def taken(self: Batches) -> Batch:
+        events.append("wait")
+        return take(self)
+
+    monkeypatch.setattr(loop._Window, "add", added)
+    monkeypatch.setattr(Batches, "__next__", taken)
+    monkeypatch.setattr(Batches, "ready", ready)
+    train(dataclasses.replace(run, steps=3, log_every_steps=3, eval=dataclasses.replace(run.eval, every_steps=10)))
+    # Step 2 is saved, hence settled; the last wait is the evaluation's.
+    seen = ["wait", "wait", "step 1 done", "step 2 done", "wait", "step 3 done", "wait"]
+    assert events == (seen if ready else ["wait", "step 1 done", "wait", *seen[3:]])
+
+
+@pytest.mark.slow
+def test_batches_at_hand_are_no_waiting(run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wait_share(run, monkeypatch, making=0.0, stepping=0.2) < 0.1
 
 
 def test_a_finished_run_is_left_alone(run: Config) -> None:
