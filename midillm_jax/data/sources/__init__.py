@@ -136,7 +136,8 @@ def text_files(
             if storage.is_file(location):
                 named = [("", storage.base_name(location), location)]
             else:
-                files = folder_files(location, (*TEXT_SUFFIXES, *tables), exclude)
+                # Captions are words about music in a form of their own, which pairs reads.
+                files = folder_files(location, (*TEXT_SUFFIXES, *tables), (*exclude, CAPTIONS_NAME))
                 named = [(storage.base_name(location), file.name, storage.join(location, file.name)) for file in files]
             for folder, name, path in named:
                 its_source = source or folder or name

@@ -122,6 +122,7 @@ def test_json_lines(tmp_path: Path, name: str) -> None:
     data = ("\n\n".join(json.dumps(row) for row in rows) + "\n").encode()
     path = tmp_path / name
     path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    (tmp_path / "captions.jsonl").write_text('{"location": "a.mid", "caption": "not text of this kind"}\n')
     for given in (path, tmp_path):
         listing = text_files([str(given)], source="", exclude=(), document_bytes=64)
         assert [record.read().decode() for record in listing.records] == [row["text"] for row in rows]
