@@ -3,15 +3,14 @@
 import collections
 import concurrent.futures
 import concurrent.futures.process
-import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from midillm_jax.data.processes import held_interrupts
 from midillm_jax.errors import UserError
 
 _AHEAD = 3
@@ -42,7 +41,7 @@ def run_ordered(function: Callable[[Task], Result], tasks: Iterable[Task], worke
         waiting: collections.deque[tuple[str, concurrent.futures.Future[Result]]] = collections.deque()
         try:
             for task in tasks:
-                with _held_interrupts():
+                with held_interrupts():  # submit may start a process
                     waiting.append((str(task), pool.submit(function, task)))
                 if len(waiting) >= _AHEAD * workers:
                     yield _result(*waiting.popleft())
@@ -59,19 +58,6 @@ def _result(task: str, future: "concurrent.futures.Future[Result]") -> Result:
         raise UserError(
             f"a worker process ended while preparing {task}, perhaps for want of memory; try again with fewer --workers"
         ) from error
-
-
-@contextlib.contextmanager
-def _held_interrupts() -> Iterator[None]:
-    """Keeps Ctrl-C waiting while ``submit`` may start a process, which inherits that: it is the parent's to handle."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _follow_parent() -> None:
