@@ -175,7 +175,7 @@ def _runner(building: Building) -> "Runner":
     return Runner(building.workers, beam, building.beam_options, building.staging)
 
 
-def tokenizer(input: Inputs, vocab_size: int, out: Path, exclude: Globs = ()) -> None:
+def tokenizer(input: Inputs, vocab_size: int, out: Path, exclude: Globs = (), column: str = "") -> None:
     """Learns a sentencepiece vocabulary from text files.
 
     Args:
@@ -183,11 +183,12 @@ def tokenizer(input: Inputs, vocab_size: int, out: Path, exclude: Globs = ()) ->
         vocab_size: Pieces to learn, exactly.
         out: The .model file to write.
         exclude: Patterns on file or folder names to leave out.
+        column: Column of tables ("caption" for captions.jsonl); "text", or the only column of text, if empty.
     """
     from midillm_jax.data import sources
     from midillm_jax.text.tokenizer import train_sentencepiece
 
-    texts = sources.read_texts(input, exclude=exclude)
+    texts = sources.read_texts(input, exclude=exclude, column=column)
     made = train_sentencepiece(texts, out, vocab_size)
     print(f"{out} is ready: {made.vocab_size:,} pieces")
 

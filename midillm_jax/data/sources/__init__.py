@@ -158,13 +158,13 @@ def text_files(
     return listing
 
 
-def read_texts(inputs: Sequence[str], *, exclude: Sequence[str]) -> Iterator[str]:
+def read_texts(inputs: Sequence[str], *, exclude: Sequence[str], column: str = "") -> Iterator[str]:
     """The text of files, folders and tables (as for :func:`text_files`), a part at a time.
 
     Raises:
         UserError: as for :func:`text_files`, or a file is not text.
     """
-    for record in text_files(inputs, source="", exclude=exclude, document_bytes=_PART_BYTES).records:
+    for record in text_files(inputs, source="", exclude=exclude, document_bytes=_PART_BYTES, column=column).records:
         if record.problem:
             continue
         try:

@@ -119,7 +119,7 @@ class ParquetPart:
 
 @dataclasses.dataclass(frozen=True)
 class JsonLinesPart:
-    """Text in a field of every line of a .jsonl or .jsonl.gz file."""
+    """Text in a field of every line of a .jsonl or .jsonl.gz file: a string, or a list of them."""
 
     location: str
     source: str
@@ -157,10 +157,13 @@ class JsonLinesPart:
             fields = json.loads(line)
         except ValueError as error:
             raise UserError(f"{where}: not a JSON object ({error}); expected one object a line") from error
-        if not isinstance(fields, dict) or not isinstance(fields.get(column), str):
+        text = fields.get(column) if isinstance(fields, dict) else None
+        if isinstance(text, list) and all(isinstance(each, str) for each in text):
+            text = "\n\n".join(text)
+        if not isinstance(text, str):
             found = listed(fields) if isinstance(fields, dict) else type(fields).__name__
             raise UserError(f"{where}: no text in a field {column!r} (found {found}); name the field with --column")
-        return str(fields[column]).encode("utf-8", "surrogatepass")
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _documents(source: str, name: str, text: bytes, document_bytes: int, amount: int) -> Iterator[Record]:

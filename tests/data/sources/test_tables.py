@@ -146,6 +146,12 @@ def test_malformed_lines_are_named(tmp_path: Path, line: str, message: str) -> N
         list(text_files([str(path)], source="", exclude=(), document_bytes=64).records)
 
 
+def test_a_list_of_texts_in_a_field(tmp_path: Path) -> None:
+    path = tmp_path / "captions.jsonl"
+    path.write_text('{"location": "a.mid", "caption": ["a jig", "a fast jig"]}\n{"caption": "a reel"}\n')
+    assert list(read_texts([str(path)], exclude=(), column="caption")) == ["a jig\n\na fast jig", "a reel"]
+
+
 def test_json_lines_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"text": "fine"}\n' * 1000)[:-12])
