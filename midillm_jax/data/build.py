@@ -82,7 +82,7 @@ class Runner:
     beam_options: tuple[str, ...] = ()
     """Beam's own options, each name=value."""
     staging: str = ""
-    """Where blocks are kept meanwhile, for a runner whose workers do not see OUT.partial."""
+    """Folder or bucket in which blocks are kept meanwhile, for a runner whose workers do not see OUT.partial."""
 
 
 def music_plan(listing: Listing, kind: Kind, filters: Filters, rule: SplitRule) -> Plan:
@@ -121,7 +121,8 @@ def build(listing: Listing, plan: Plan, out: Path, *, runner: Runner, overwrite:
         print(f"{out} is there already, made of the same inputs with the same options: nothing to do")
         return read_manifest(out)
     started = time.monotonic()
-    staging = runner.staging or str(partial / "blocks")
+    # In a folder that others use too, only one of our own is ever emptied or removed.
+    staging = storage.join(runner.staging, f"{target.name}.blocks") if runner.staging else str(partial / "blocks")
     _begin(listing, plan, partial, staging)
     try:
         manifest = _write(_blocks(listing, plan, staging, runner), listing, plan, partial / "shards")

@@ -80,6 +80,19 @@ def test_captions_travel_and_what_does_not_match_is_told(tmp_path: Path) -> None
     assert sum(split.records for split in made["beam"].splits.values()) == 70 - 3 - 3
 
 
+def test_a_staging_folder_is_shared_with_others(tmp_path: Path) -> None:
+    write_songs(tmp_path)
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    (staging / "thesis.tex").write_text("years of work")
+    listing = midi_files([str(tmp_path / "more")], source="", exclude=())
+    plan = music_plan(listing, "midi", Filters(), SplitRule())
+    runner = Runner(beam="DirectRunner", staging=str(staging))
+    build(listing, plan, tmp_path / "out", runner=runner, overwrite=False)
+    build(listing, plan, tmp_path / "out", runner=runner, overwrite=True)
+    assert [path.name for path in staging.iterdir()] == ["thesis.tex"]
+
+
 def test_text(tmp_path: Path) -> None:
     rows = [{"text": f"Page {i}: " + "a slow waltz in the evening. " * (i % 9)} for i in range(60)]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
