@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -556,3 +557,35 @@ def test_a_test_split_is_made_where_the_rule_has_one(tmp_path: Path) -> None:
         "validation": 0,
         "test": 1,
     }
+
+
+def test_an_archive_counts_by_its_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A finished folder is known again by the archive that it was made of, captions included."""
+
+    def write(first: int) -> None:
+        with zipfile.ZipFile(tmp_path / "songs.zip", "w") as file:
+            for i in range(6):
+                file.writestr(zipfile.ZipInfo(f"{i}.mid"), midi_bytes(first + i))
+
+    def build_pairs(share: float = 0.0) -> Manifest:
+        archive, table = str(tmp_path / "songs.zip"), str(tmp_path / "c.jsonl")
+        listing = captioned_files(table, midi=archive, source="", exclude=())
+        plan = music_plan(listing, "pairs", NO_FILTERS, SplitRule(validation_share=share))
+        return build(listing, plan, tmp_path / "out", runner=Runner(1), overwrite=False)
+
+    write(4)
+    rows = [{"location": f"{i}.mid", "caption": f"piece {i}"} for i in range(5)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = build_pairs()
+    assert made.rejected == (("5.mid", "no caption in c.jsonl names it"),)
+    os.utime(tmp_path / "songs.zip", (1, 1))
+    capsys.readouterr()
+    assert build_pairs() == made
+    assert "nothing to do" in capsys.readouterr().out
+    write(5)
+    with pytest.raises(UserError, match=r"made differently \(input files\)"):
+        build_pairs()
+    write(4)
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row | {"caption": "other"}) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"made differently \(input files\)"):
+        build_pairs()
