@@ -59,12 +59,13 @@ class Checkpoints:
         step: int | None = self._manager.latest_step()
         return step
 
-    def save(self, step: int, state: State, streams: dict[str, Any]) -> None:
+    def save(self, step: int, state: State, streams: dict[str, Any], figures: dict[str, float]) -> None:
         """Begins saving; weights are copied before this returns, files are written behind.
 
         Args:
             step: updates done.
             streams: this host's stream states (data.batches.Batches.get_state).
+            figures: sums over the steps since the last logged row, so that the next row counts them in.
         """
         self._manager.save(
             step,
@@ -72,12 +73,13 @@ class Checkpoints:
                 params=ocp.args.StandardSave(state["params"]),
                 optimizer=ocp.args.StandardSave(state["optimizer"]),
                 data=ocp.args.JsonSave(_gather(streams)),
+                figures=ocp.args.JsonSave(figures),
                 config=ocp.args.JsonSave(dataclasses.asdict(self._training.config)),
             ),
         )
 
-    def restore(self) -> tuple[State, dict[str, Any], int] | None:
-        """The newest checkpoint: state, stream states of all hosts, updates done; None when there is none.
+    def restore(self) -> tuple[State, dict[str, Any], dict[str, float], int] | None:
+        """The newest checkpoint: state, stream states of all hosts, figures, updates done; None when there is none.
 
         Raises:
             UserError: it belongs to a run of another shape; old and new values are shown.
@@ -95,10 +97,11 @@ class Checkpoints:
                 params=ocp.args.StandardRestore(target["params"]),
                 optimizer=ocp.args.StandardRestore(target["optimizer"]),
                 data=ocp.args.JsonRestore(),
+                figures=ocp.args.JsonRestore(),
             ),
         )
         state = {"params": restored["params"], "optimizer": restored["optimizer"]}
-        return state, restored["data"], step
+        return state, restored["data"], restored["figures"], step
 
     def wait(self) -> None:
         """Returns when what was begun is written."""

@@ -51,9 +51,9 @@ def train(config: Config) -> Path:
         open_batches(config, "validation").close()
         restored = checkpoints.restore()
         if restored is None:
-            start, state = 0, fresh_state(training)
+            start, state, figures = 0, fresh_state(training), Sums()
         else:
-            state, streams, start = restored
+            state, streams, figures, start = restored
             batches.set_state(streams)
         if start > config.steps:
             raise UserError(
@@ -68,7 +68,7 @@ def train(config: Config) -> Path:
         stack.callback(log.close)
         stop = stack.enter_context(_stop_signals())
         log.say(_headline(config, training, start))
-        _run(config, training, state, start, batches, checkpoints, log, stop)
+        _run(config, training, state, start, figures, batches, checkpoints, log, stop)
     return folder
 
 
@@ -77,6 +77,7 @@ def _run(
     training: Training,
     state: State,
     start: int,
+    figures: Sums,
     batches: Batches,
     checkpoints: Checkpoints,
     log: metrics.RunLog,
@@ -90,7 +91,7 @@ def _run(
     evaluate = jax.jit(functools.partial(eval_step, training))
     rate = optimizer.schedule(config.optimizer, config.steps)
     tokens = (config.data.text_rows + config.data.music_rows) * config.data.row_length
-    window = _Window()
+    window = _Window(figures)
     compiled: Any = None
     pending: tuple[int, dict[str, jax.Array], np.ndarray] | None = None
     saved_at, saved_step = time.monotonic(), start
@@ -122,7 +123,7 @@ def _run(
         if step % config.log_every_steps == 0 or last:
             settle()
             shown = window.figures(tokens)
-            window = _Window()
+            window = _Window({})
             log.write(step, "train", shown | {"learning_rate": float(rate(step - 1)), "tokens": float(step * tokens)})
         due = time.monotonic() - saved_at > 60 * config.checkpoint.every_minutes
         stopped, due = _agreed(config, step, stop[0] if stop else 0, due)
@@ -134,7 +135,7 @@ def _run(
         if step % config.checkpoint.every_steps == 0 or due or last or stopped:
             settle()
             with window.aside():
-                checkpoints.save(step, state, batches.get_state())
+                checkpoints.save(step, state, batches.get_state(), window.sums)
             saved_at, saved_step = time.monotonic(), step
         if stopped:
             checkpoints.wait()
@@ -182,8 +183,9 @@ def open_batches(config: Config, split: Literal["train", "validation"]) -> Batch
 class _Window:
     """Sums and times since the last logged row; compiling, saving and evaluating are left out of the times."""
 
-    def __init__(self) -> None:
-        self._sums: Sums = {}
+    def __init__(self, sums: Sums) -> None:
+        """``sums`` are those of steps before this process began, which count for all but the times."""
+        self.sums = dict(sums)
         self._norm = 0.0
         self._steps = 0
         self._waited = 0.0
@@ -216,12 +218,12 @@ class _Window:
                 "checkpoint is from before; lower --optimizer.learning-rate or look at these records."
             )
         self._norm = values.pop("gradient_norm")
-        self._sums = {name: self._sums.get(name, 0.0) + value for name, value in values.items()}
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in values.items()}
         self._steps += 1
 
     def figures(self, tokens_per_step: int) -> metrics.Figures:
         elapsed = time.monotonic() - self._since - self._aside
-        return metrics.figures(self._sums) | {
+        return metrics.figures(self.sums) | {
             "gradient_norm": self._norm,
             "tokens_per_second": self._steps * tokens_per_step / elapsed,
             "data_wait_share": self._waited / elapsed,

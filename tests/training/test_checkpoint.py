@@ -14,6 +14,7 @@ from midillm_jax.training.checkpoint import Checkpoints, fresh_state, load_param
 from midillm_jax.training.step import State, Training, make_training
 
 STREAMS = {"0": {"seen": 3}, "1": {"seen": 4}}
+FIGURES = {"objective": 0.1 + 0.2, "tokens": 3.0}
 
 
 def training_of(run: Config) -> Training:
@@ -32,7 +33,7 @@ def saved(run: Config) -> tuple[Config, State]:
     training = training_of(run)
     state = fresh_state(training)
     checkpoints = Checkpoints(training)
-    checkpoints.save(5, state, STREAMS)
+    checkpoints.save(5, state, STREAMS, FIGURES)
     checkpoints.close()
     return run, state
 
@@ -49,9 +50,10 @@ def test_everything_saved_comes_back(saved: tuple[Config, State]) -> None:
     restored = checkpoints.restore()
     checkpoints.close()
     assert restored is not None
-    found, streams, step = restored
+    found, streams, figures, step = restored
     assert step == 5
     assert streams == STREAMS
+    assert figures == FIGURES
     assert_equal(found["params"], state["params"])
     assert jax.tree.structure(found["optimizer"]) == jax.tree.structure(state["optimizer"])
     assert_equal(found["optimizer"], state["optimizer"])

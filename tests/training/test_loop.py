@@ -185,6 +185,19 @@ def test_a_stop_at_the_last_step_is_still_a_stop(run: Config) -> None:
     assert log_of(Path(short.folder)) == log_of(Path(whole.folder))
 
 
+def test_a_row_of_the_log_counts_the_steps_before_a_stop(run: Config) -> None:
+    """The row of step 2 is of steps 1 and 2, though the run was stopped between them."""
+    whole = dataclasses.replace(run, run_dir=f"{run.folder}-whole", steps=2)
+    assert whole.log_every_steps == 2
+    train(whole)
+    short = dataclasses.replace(whole, run_dir=run.run_dir)
+    with pytest.raises(KeyboardInterrupt), interrupted_at("fresh weights"):
+        train(short)
+    assert not (Path(short.folder) / "log.csv").exists()
+    train(short)
+    assert log_of(Path(short.folder)) == log_of(Path(whole.folder))
+
+
 @contextlib.contextmanager
 def interrupted_at(words: str) -> Iterator[None]:
     """Sends this process SIGINT when it prints ``words``."""
