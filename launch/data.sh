@@ -37,7 +37,9 @@ if [ -n "$text" ] && [ -z "$tokenizer" ]; then
 fi
 
 step() {
-  printf '\n%s\n' "$*"
+  printf '\n'
+  printf '%q ' "$@"
+  printf '\n'
   [ -n "$dry" ] || "$@"
 }
 prepare() { step python -m midillm_jax.prepare "$@"; }

@@ -18,6 +18,7 @@ from midillm_jax.data.band.compose import Profile
 from midillm_jax.data.fetch import Name
 from midillm_jax.data.jobs import Filters
 from midillm_jax.data.splits import By
+from midillm_jax.errors import UserError
 
 if TYPE_CHECKING:
     from midillm_jax.data.build import Runner
@@ -216,6 +217,7 @@ def caption(
     exclude: Globs = (),
     seed: int = 0,
     workers: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Writes captions of what is plainly in MIDI files: instruments, tempo, key, meter, chords, drums, length.
 
@@ -227,7 +229,12 @@ def caption(
         exclude: Patterns on file or folder names to leave out.
         seed: Draws the wording.
         workers: Processes; 0 for as many as pay.
+        overwrite: Replace the file if it is there already.
     """
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder; name the file to write, such as {out / 'captions.jsonl'}")
+    if out.exists() and not overwrite:
+        raise UserError(f"--out {out}: is there already; name another file, or --overwrite to replace it")
     from midillm_jax.data.captioning import caption_files
 
     caption_files(input, out, manifest=manifest, exclude=exclude, count=captions, seed=seed, workers=workers)

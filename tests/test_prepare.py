@@ -134,3 +134,18 @@ def test_progress_and_rejects_go_where_they_belong(band: Path, tmp_path: Path) -
     assert "train: " in done.stdout
     assert f"{tmp_path / 'out'} is ready" in done.stdout
     assert "brought along: set()" in done.stdout
+
+
+def test_captions_are_not_replaced_unasked(band: Path, tmp_path: Path) -> None:
+    """They may have been mended by hand."""
+    out = tmp_path / "captions.jsonl"
+    call("caption", "--input", band / "midi", "--out", out)
+    out.write_text("mine\n")
+    with pytest.raises(UserError, match=r"captions\.jsonl: is there already; name another file, or --overwrite"):
+        call("caption", "--input", band / "midi", "--out", out)
+    assert out.read_text() == "mine\n"
+    call("caption", "--input", band / "midi", "--out", out, "--overwrite")
+    assert len(out.read_text().splitlines()) == 12
+    with pytest.raises(UserError, match=r"is a folder; name the file to write"):
+        call("caption", "--input", band / "midi", "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["captions.jsonl"]

@@ -35,18 +35,18 @@ from midillm_jax.data.shards import (
     write_manifest,
 )
 from midillm_jax.data.sources import Listing, storage
-from midillm_jax.data.splits import SplitRule
+from midillm_jax.data.splits import SplitRule, stem_of
 from midillm_jax.data.workers import run_ordered
 from midillm_jax.errors import UserError
 from midillm_jax.files import put_in_place, write_whole
 
-_SHOWN_REJECTS = 5
-"""Left-out inputs printed at the end; the manifest lists all."""
+_SHOWN_REASONS = 8
+"""Kinds of reasons printed at the end; the manifest lists every input that was left out."""
 _JOURNAL = "journal.json"
 
 
 class _NothingUsable(UserError):
-    """All records were rejected: doing it again would change nothing."""
+    """All records were read, and they will not do: doing it again would change nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,10 @@ class Runner:
 
 
 def music_plan(listing: Listing, kind: Kind, filters: Filters, rule: SplitRule) -> Plan:
-    """MIDI files become pieces."""
+    """MIDI files become pieces. Raises UserError for a filter below zero."""
+    for name, bound in dataclasses.asdict(filters).items():
+        if bound is not None and bound < 0:
+            raise UserError(f"--filters.{name.replace('_', '-')} {bound}: expected a number from 0 up")
     job = MidiJob(filters, compiled=compile_reader(listing.size_bytes))
     return Plan(kind, job, rule, dataclasses.asdict(filters))
 
@@ -148,12 +151,20 @@ def summary(manifest: Manifest, out: Path, seconds: float) -> str:
             f"{stored:,} bytes{each}"
         )
         if not split.records:
-            lines[-1] = f"{name}: no {things} (a larger --validation-share or more files give some)"
+            asked = manifest.inputs["options"]["validation share"] > 0
+            lines[-1] = f"{name}: no {things}"
+            lines[-1] += " (a larger --validation-share or more files give some)" if asked else ""
     if manifest.rejected:
         lines.append(f"left out: {len(manifest.rejected):,}, all with their reasons in {out / MANIFEST_NAME}")
-        lines += [f"  {name}: {reason}" for name, reason in manifest.rejected[:_SHOWN_REJECTS]]
-        if len(manifest.rejected) > _SHOWN_REJECTS:
-            lines.append(f"  and {len(manifest.rejected) - _SHOWN_REJECTS:,} more")
+        # Numbers differ from file to file where the reason is the same.
+        alike: dict[str, list[str]] = {}
+        for name, reason in manifest.rejected:
+            alike.setdefault(re.sub(r"\d[\d.,]*", "#", reason), []).append(f"{name}: {reason}")
+        shown = sorted(alike.values(), key=len, reverse=True)
+        for group in shown[:_SHOWN_REASONS]:
+            lines.append(f"  {group[0]}" + (f"; {len(group) - 1:,} more like it" if len(group) > 1 else ""))
+        if rest := sum(map(len, shown[_SHOWN_REASONS:])):
+            lines.append(f"  and {rest:,} for other reasons")
     lines.append(f"{out} is ready ({seconds:.1f} s)")
     # Names that are no valid UTF-8 must not break the very line that reports them.
     return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
@@ -166,9 +177,13 @@ def _check(plan: Plan, out: Path, runner: Runner) -> None:
         raise UserError(f"--validation-share {share}: expected a share from 0 up to, but not, 1")
     if runner.workers < 0:
         raise UserError(f"--workers {runner.workers}: expected a number of processes, or 0 for one a core")
+    if not runner.beam and (runner.staging or runner.beam_options):
+        option = "--staging" if runner.staging else "--beam-options"
+        raise UserError(f"{option} is for Apache Beam; add --runner, such as --runner DirectRunner, or leave it out")
     if re.match(r"\w+:/", str(out)):
+        url = re.sub(":/+", "://", str(out))  # a path has no double slash
         raise UserError(
-            f"--out {out}: shards are written to a folder of this machine; name one, and copy it when it is ready, for "
+            f"--out {url}: shards are written to a folder of this machine; name one, and copy it when it is ready, for "
             "instance with `gcloud storage cp --recursive`"
         )
 
@@ -227,6 +242,7 @@ def _write(blocks: Iterator[tuple[int, Finished]], listing: Listing, plan: Plan,
     rejected: list[tuple[str, str]] = []
     inputs = _InputDigest(listing)
     names: set[str] = set()
+    listed: set[str] = set()
     with ExitStack() as stack:
         always: tuple[SplitName, ...] = ("train", "validation")
         writers = {name: stack.enter_context(ShardWriter(folder, name)) for name in always}
@@ -236,6 +252,8 @@ def _write(blocks: Iterator[tuple[int, Finished]], listing: Listing, plan: Plan,
                 inputs.add(part, entry.digest)
                 if listing.captions is not None:
                     names.add(entry.name)
+                if stem_of(entry.name) in plan.rule.test_ids:
+                    listed.add(stem_of(entry.name))
                 if entry.reason:
                     rejected.append((entry.name, entry.reason))
                     continue
@@ -248,6 +266,7 @@ def _write(blocks: Iterator[tuple[int, Finished]], listing: Listing, plan: Plan,
         rejected += listing.missing(names)
         if not sources:
             raise _NothingUsable(_nothing_usable(rejected, listing))
+        _check_test_pieces(plan.rule, listed, "test" in writers)
     manifest = Manifest(
         kind=plan.kind,
         splits={name: writer.split for name, writer in writers.items()},
@@ -259,6 +278,22 @@ def _write(blocks: Iterator[tuple[int, Finished]], listing: Listing, plan: Plan,
     )
     write_manifest(folder, manifest)
     return manifest
+
+
+def _check_test_pieces(rule: SplitRule, listed: set[str], made: bool) -> None:
+    """Raises where a rule that is to hold out pieces for testing met none: they would be trained on unnoticed."""
+    if rule.by == "midicaps" and not made:
+        raise _NothingUsable(
+            "--split midicaps goes by the column test_set of the captions, and none of the pieces has it true; use "
+            "--split hash, lakh or auto"
+        )
+    if rule.test_ids and not listed:
+        raise _NothingUsable(
+            f"--test-ids: none of its {len(rule.test_ids):,} names (such as {min(rule.test_ids)}) is that of a file "
+            "here; expected names of files without folder and suffix"
+        )
+    if rule.test_ids:
+        print(f"test ids: {len(listed):,} of {len(rule.test_ids):,} are here")
 
 
 def _nothing_usable(rejected: list[tuple[str, str]], listing: Listing) -> str:
@@ -293,6 +328,14 @@ def _is_made(listing: Listing, plan: Plan, out: Path, overwrite: bool) -> bool:
             f"{out} exists and was made differently ({', '.join(differs)}); give another --out, or --overwrite to "
             "replace it"
         )
+    for split in read_manifest(out).splits.values():
+        for file in (*split.shards, split.lengths):
+            path = out / file.name
+            if not path.is_file() or path.stat().st_size != file.bytes:
+                raise UserError(
+                    f"{path} is missing or was cut since it was made; copy it there again, or --overwrite to make all "
+                    "of the folder again"
+                )
     return True
 
 

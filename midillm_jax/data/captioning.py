@@ -142,26 +142,31 @@ def caption_files(
     job = _CaptionJob(base, count, seed, compile_reader(listing.size_bytes))
     rejected: list[tuple[str, str]] = []
     written = with_row = 0
-    with partial.open("w", encoding="utf-8", newline="\n") as file, Progress(listing.size_bytes, "files") as progress:
-        for lines in run_ordered(job, _batches(listing, rows), workers):
-            for line in lines:
-                if line.reason:
-                    rejected.append((line.name, line.reason))
-                    continue
-                file.write(line.text + "\n")
-                written += 1
-                with_row += line.in_manifest
-            failed = sum(bool(line.reason) for line in lines)
-            progress.add(records=len(lines), amount=sum(line.amount for line in lines), rejected=failed)
-    if not written:
-        partial.unlink()
-        if not rejected:
-            raise UserError(f"{', '.join(inputs)}: no MIDI file in it; give a folder or an archive that holds some")
-        name, reason = rejected[0]
-        raise UserError(
-            f"{', '.join(inputs)}: none of {len(rejected):,} MIDI files could be read, the first, {name}: {reason}"
-        )
-    os.replace(partial, out)
+    try:
+        with (
+            partial.open("w", encoding="utf-8", newline="\n") as file,
+            Progress(listing.size_bytes, "files") as progress,
+        ):
+            for lines in run_ordered(job, _batches(listing, rows), workers):
+                for line in lines:
+                    if line.reason:
+                        rejected.append((line.name, line.reason))
+                        continue
+                    file.write(line.text + "\n")
+                    written += 1
+                    with_row += line.in_manifest
+                failed = sum(bool(line.reason) for line in lines)
+                progress.add(records=len(lines), amount=sum(line.amount for line in lines), rejected=failed)
+        if not written:
+            if not rejected:
+                raise UserError(f"{', '.join(inputs)}: no MIDI file in it; give a folder or an archive that holds some")
+            name, reason = rejected[0]
+            raise UserError(
+                f"{', '.join(inputs)}: none of {len(rejected):,} MIDI files could be read, the first, {name}: {reason}"
+            )
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
     report = CaptionReport(written, tuple(rejected), written - with_row if rows else 0, len(rows) - with_row)
     print(_summary(report, out, manifest))
     return report

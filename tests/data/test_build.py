@@ -515,3 +515,61 @@ def test_an_archive_counts_by_its_content(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(row | {"caption": "other"}) + "\n" for row in rows))
     with pytest.raises(UserError, match=r"made differently \(input files\)"):
         build_pairs()
+
+
+def test_rules_that_hold_out_nothing_for_testing_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong list, or captions without the column, would have test pieces trained on unnoticed."""
+
+    def build_with(rule: SplitRule) -> Manifest:
+        listing = midi_files([str(folder)], source="", exclude=())
+        plan = music_plan(listing, "midi", NO_FILTERS, rule)
+        return build(listing, plan, tmp_path / "out", runner=Runner(1), overwrite=False)
+
+    with pytest.raises(UserError, match=r"--test-ids: none of its 2 names \(such as nobody\) is that of a file"):
+        build_with(SplitRule(test_ids=frozenset({"nobody", "nothing"})))
+    with pytest.raises(UserError, match="none of the pieces has it true; use --split hash"):
+        build_with(SplitRule("midicaps"))
+    assert [path.name for path in tmp_path.iterdir()] == ["songs"]
+    capsys.readouterr()
+    manifest = build_with(SplitRule(test_ids=frozenset({"nobody", "07", "08"})))
+    assert manifest.splits["test"].records == 2
+    assert "test ids: 2 of 3 are here" in capsys.readouterr().out
+
+
+def test_a_finished_folder_that_lost_a_shard_is_not_called_finished(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_midi(folder, out)
+    before = files(out)
+    shard = out / "train-00000-of-00001.array_record"
+    for spoil in (shard.unlink, lambda: shard.write_bytes(b"cut")):
+        spoil()
+        with pytest.raises(UserError, match=r"train-00000-of-00001\.array_record is missing or was cut .*--overwrite"):
+            build_midi(folder, out)
+    build_midi(folder, out, overwrite=True)
+    assert files(out) == before
+
+
+def test_options_that_cannot_be(folder: Path, tmp_path: Path) -> None:
+    listing = midi_files([str(folder)], source="", exclude=())
+    with pytest.raises(UserError, match=r"--filters\.min-notes -5: expected a number from 0 up"):
+        music_plan(listing, "midi", Filters(min_notes=-5), SplitRule())
+    plan = music_plan(listing, "midi", NO_FILTERS, SplitRule())
+    for runner, option in ((Runner(staging="x"), "--staging"), (Runner(beam_options=("a=b",)), "--beam-options")):
+        with pytest.raises(UserError, match=f"{option} is for Apache Beam; add --runner"):
+            build(listing, plan, tmp_path / "out", runner=runner, overwrite=False)
+    with pytest.raises(UserError, match=r"--out gs://mine/data: shards are written to a folder of this machine"):
+        build(listing, plan, Path("gs://mine/data"), runner=Runner(1), overwrite=False)
+
+
+def test_what_was_left_out_is_told_by_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(20):
+        (tmp_path / f"{i:02d}.mid").write_bytes(midi_bytes(4 + i) if i < 15 else midi_bytes(0) if i < 19 else b"no")
+    build_midi(tmp_path, tmp_path / "out", filters=Filters(min_notes=10), share=0)
+    said = capsys.readouterr().out
+    assert "left out: 11" in said
+    assert "  00.mid: has 4 notes, fewer than the filter's 10; 5 more like it\n" in said
+    assert "  15.mid: the file has no notes (byte " in said
+    assert "; 3 more like it\n" in said
+    assert "validation: no pieces\n" in said  # none was asked for

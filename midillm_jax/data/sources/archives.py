@@ -1,6 +1,6 @@
 """.tar (plain or compressed) and .zip archives, streamed: nothing is unpacked to disk."""
 
-import contextlib
+import bz2
 import dataclasses
 import gzip
 import hashlib
@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from midillm_jax.data.sources import storage
 from midillm_jax.data.sources.captions import CaptionTable
@@ -56,9 +56,12 @@ class ArchivePart:
     def _tar(self, file: BinaryIO) -> Iterator[tuple[str, int, bytes | None, str]]:
         counted = _Counted(file)
         before = 0
+        start = b""
         try:
             # "|": from beginning to end without seeking, holding one member at a time.
-            with tarfile.open(fileobj=_decompressed(counted), mode="r|") as archive:
+            stream = _decompressed(counted)
+            start = stream.peek(16)[:16]
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
                 for member in archive:
                     if member.isfile():
                         name = posixpath.normpath(member.name)
@@ -70,6 +73,16 @@ class ArchivePart:
                         yield name, counted.position - before, content, problem
                         before = counted.position
                     archive.members = []  # type: ignore[attr-defined]  # else every header read so far stays in memory
+        except tarfile.ReadError as error:
+            if before:
+                raise UserError(
+                    f"{self.location}: the archive is damaged or cut short near byte {counted.position:,} ({error}); "
+                    "fetch it again"
+                ) from error
+            raise UserError(
+                f"{self.location}: no tar archive, or one cut short in its first file (it begins with {start!r}); "
+                "fetch it again, from where it is published"
+            ) from error
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
             raise UserError(
                 f"{self.location}: the archive is damaged or cut short near byte {counted.position:,} ({error}); fetch "
@@ -115,17 +128,15 @@ class _Counted(io.RawIOBase):
         return len(data)
 
 
-def _decompressed(raw: _Counted) -> BinaryIO:
+def _decompressed(raw: _Counted) -> io.BufferedReader:
     """What a tar file holds, whatever it was compressed with: told by its first bytes, not by its name."""
     file = io.BufferedReader(raw, 1 << 18)
     start = file.peek(6)[:6]
+    opened: Any = file
     if start.startswith(b"\x1f\x8b"):
-        return cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 18))
-    if start.startswith(b"BZh"):
-        with contextlib.suppress(ImportError):
-            import bz2
-
-            return cast(BinaryIO, bz2.open(file))
-    if start.startswith(b"\xfd7zXZ"):
-        return cast(BinaryIO, lzma.open(file))
-    return cast(BinaryIO, file)
+        opened = gzip.GzipFile(fileobj=file)
+    elif start.startswith(b"BZh"):
+        opened = bz2.BZ2File(file)
+    elif start.startswith(b"\xfd7zXZ"):
+        opened = lzma.LZMAFile(file)  # noqa: SIM115 (closed with the file that it reads)
+    return file if opened is file else io.BufferedReader(opened, 1 << 18)

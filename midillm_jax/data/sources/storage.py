@@ -4,6 +4,7 @@ import contextlib
 import glob
 import hashlib
 import io
+import logging
 import os
 import posixpath
 import shutil
@@ -41,18 +42,12 @@ def join(folder: str, name: str) -> str:
 
 def is_folder(location: str) -> bool:
     """Whether there is a folder."""
-    if is_remote(location):
-        with _remote(location) as (system, path):
-            return bool(system.isdir(path))
-    return os.path.isdir(location)
+    return _remote_kind(location) == "directory" if is_remote(location) else os.path.isdir(location)
 
 
 def is_file(location: str) -> bool:
     """Whether there is a file."""
-    if is_remote(location):
-        with _remote(location) as (system, path):
-            return bool(system.isfile(path))
-    return os.path.isfile(location)
+    return _remote_kind(location) == "file" if is_remote(location) else os.path.isfile(location)
 
 
 def expand(location: str) -> list[str]:
@@ -191,6 +186,15 @@ def _local_state(path: str) -> tuple[int, str]:
     return status.st_size, str(status.st_mtime_ns)
 
 
+def _remote_kind(location: str) -> str:
+    """ "file", "directory" or, where there is nothing, "". fsspec's own isfile takes a refusal for nothing."""
+    with _remote(location) as (system, path):
+        try:
+            return str(system.info(path)["type"])
+        except FileNotFoundError:
+            return ""
+
+
 @contextlib.contextmanager
 def _remote(location: str) -> Iterator[tuple[Any, str]]:
     """The file system of a remote location, and the path in it.
@@ -201,6 +205,7 @@ def _remote(location: str) -> Iterator[tuple[Any, str]]:
     import fsspec
 
     protocol = location.partition("://")[0]
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it would log is raised as well
     try:
         yield fsspec.core.url_to_fs(location)
     except ImportError as error:
@@ -210,6 +215,8 @@ def _remote(location: str) -> Iterator[tuple[Any, str]]:
         ) from error
     except ValueError as error:
         raise UserError(f"{location}: {error}; give a path, gs://bucket/path or hf://datasets/name/path") from error
-    except OSError as error:
+    except UserError:
+        raise
+    except Exception as error:  # each library has errors of its own for a network that is not there
         what = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(f"{location}: cannot be reached ({what}); check the name, and your access to it") from error

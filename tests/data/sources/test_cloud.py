@@ -146,6 +146,14 @@ def test_what_the_hub_refuses_is_one_sentence(hub: str, tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
 
 
+def test_a_network_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+    done = prepare("midi", "--input", "hf://datasets/a/b", "--out", tmp_path / "out", **environment)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: hf://datasets/a/b: cannot be reached (")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.fixture
 def bucket() -> Iterator[str]:
     from gcp_storage_emulator.server import create_server
