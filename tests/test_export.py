@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Config:
     training = make_training(config, sharding.make_mesh(config.mesh, jax.devices()[:1]))
     checkpoints = checkpoint.Checkpoints(training)
     for step in (1, 2):
-        checkpoints.save(step, init_state(training, training.definition.init(jax.random.key(step))), {})
+        checkpoints.save(step, init_state(training, training.definition.init(jax.random.key(step))), {}, {})
     checkpoints.close()
     return config
 
