@@ -31,6 +31,7 @@ from midillm_jax.data.shards import (
     ShardWriter,
     SplitName,
     TokenizerId,
+    check_files,
     read_manifest,
     write_manifest,
 )
@@ -316,7 +317,8 @@ def _is_made(listing: Listing, plan: Plan, out: Path, overwrite: bool) -> bool:
         )
     if overwrite:
         return False
-    made = read_manifest(out).inputs
+    manifest = read_manifest(out)
+    made = manifest.inputs
     if made.keys() != {"options", "digest"}:
         raise UserError(f"{out} was made by another program; give another --out, or --overwrite to replace it")
     now = plan.options()
@@ -328,14 +330,8 @@ def _is_made(listing: Listing, plan: Plan, out: Path, overwrite: bool) -> bool:
             f"{out} exists and was made differently ({', '.join(differs)}); give another --out, or --overwrite to "
             "replace it"
         )
-    for split in read_manifest(out).splits.values():
-        for file in (*split.shards, split.lengths):
-            path = out / file.name
-            if not path.is_file() or path.stat().st_size != file.bytes:
-                raise UserError(
-                    f"{path} is missing or was cut since it was made; copy it there again, or --overwrite to make all "
-                    "of the folder again"
-                )
+    for split in manifest.splits.values():
+        check_files(out, split)
     return True
 
 

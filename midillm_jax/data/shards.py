@@ -43,6 +43,7 @@ __all__ = [
     "SplitReader",
     "TextRecord",
     "TokenizerId",
+    "check_files",
     "open_split",
     "pack_piece",
     "pack_text",
@@ -337,18 +338,26 @@ def open_split(
         raise UserError(
             f"{folder} has no {split} records: prepare it with a larger share for {split} or from more files"
         )
-    for file in (*part.shards, part.lengths):
-        path = _path(folder) / file.name
-        if not path.exists():
-            raise UserError(f"{path} is missing although {MANIFEST_NAME} lists it: copy it there or prepare again")
-        found = path.stat().length
-        if found != file.bytes:
-            raise UserError(
-                f"{path} has {found} bytes, {MANIFEST_NAME} says {file.bytes}: copy it again or prepare again"
-            )
+    check_files(folder, part)
     with (_path(folder) / part.lengths.name).open("rb") as stream:
         lengths = np.load(stream)
     return SplitReader(str(folder), split, manifest, lengths)
+
+
+def check_files(folder: Path | str, part: Split) -> None:
+    """Holds the files of a split to the manifest, by their names and sizes.
+
+    Raises:
+        UserError: one is missing, or was cut since it was made.
+    """
+    again = "copy it there again, or prepare the folder again with --overwrite"
+    for file in (*part.shards, part.lengths):
+        path = _path(folder) / file.name
+        if not path.exists():
+            raise UserError(f"{path} is missing although {MANIFEST_NAME} lists it: {again}")
+        found = path.stat().length
+        if found != file.bytes:
+            raise UserError(f"{path} has {found} bytes, {MANIFEST_NAME} says {file.bytes}: {again}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -543,9 +543,9 @@ def test_a_finished_folder_that_lost_a_shard_is_not_called_finished(folder: Path
     build_midi(folder, out)
     before = files(out)
     shard = out / "train-00000-of-00001.array_record"
-    for spoil in (shard.unlink, lambda: shard.write_bytes(b"cut")):
+    for spoil, found in ((shard.unlink, "is missing"), (lambda: shard.write_bytes(b"cut"), "has 3 bytes")):
         spoil()
-        with pytest.raises(UserError, match=r"train-00000-of-00001\.array_record is missing or was cut .*--overwrite"):
+        with pytest.raises(UserError, match=rf"{shard.name} {found}.*--overwrite"):
             build_midi(folder, out)
     build_midi(folder, out, overwrite=True)
     assert files(out) == before

@@ -73,17 +73,12 @@ class ArchivePart:
                         yield name, counted.position - before, content, problem
                         before = counted.position
                     archive.members = []  # type: ignore[attr-defined]  # else every header read so far stays in memory
-        except tarfile.ReadError as error:
-            if before:
-                raise UserError(
-                    f"{self.location}: the archive is damaged or cut short near byte {counted.position:,} ({error}); "
-                    "fetch it again"
-                ) from error
-            raise UserError(
-                f"{self.location}: no tar archive, or one cut short in its first file (it begins with {start!r}); "
-                "fetch it again, from where it is published"
-            ) from error
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+            if not before and isinstance(error, tarfile.ReadError):
+                raise UserError(
+                    f"{self.location}: no tar archive, or one cut short in its first file (it begins with {start!r}); "
+                    "fetch it again, from where it is published"
+                ) from error
             raise UserError(
                 f"{self.location}: the archive is damaged or cut short near byte {counted.position:,} ({error}); fetch "
                 "it again"
