@@ -13,25 +13,10 @@ from midillm_jax.config import (
     DataConfig,
     EvalConfig,
     LossConfig,
-    ModelConfig,
     OptimizerConfig,
     Source,
 )
-
-MODEL = ModelConfig(
-    text_vocab_size=1024,
-    d_model=128,
-    num_layers=4,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=32,
-    d_ff=384,
-    context_length=512,
-    rope_theta=10_000.0,
-    rms_norm_eps=1e-5,
-    tie_embeddings=True,
-    init_std=0.07,
-)
+from midillm_jax.presets import DEMO
 
 
 def get_config() -> Config:
@@ -40,7 +25,7 @@ def get_config() -> Config:
         run_dir="demo/runs/stage2",
         init_from="demo/runs/stage1",
         steps=500,
-        model=MODEL,
+        model=DEMO,
         data=DataConfig(
             tokenizer="demo/tokenizer.model",
             row_length=512,

@@ -27,26 +27,10 @@ from midillm_jax.config import (
     EvalConfig,
     LossConfig,
     MeshConfig,
-    ModelConfig,
     OptimizerConfig,
-    RopeScaling,
     Source,
 )
-
-LLAMA_3_2_1B = ModelConfig(
-    text_vocab_size=128_256,
-    d_model=2048,
-    num_layers=16,
-    num_heads=32,
-    num_kv_heads=8,
-    head_dim=64,
-    d_ff=8192,
-    context_length=131_072,
-    rope_theta=500_000.0,
-    rms_norm_eps=1e-5,
-    tie_embeddings=True,
-    rope_scaling=RopeScaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context_length=8192),
-)
+from midillm_jax.presets import LLAMA_3_2_1B
 
 
 def get_config() -> Config:

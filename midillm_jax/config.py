@@ -1,7 +1,7 @@
 """Every knob of a training run, once.
 
 A config file is Python whose ``get_config()`` returns a :class:`Config`; fields are overridden on the command
-line (``--optimizer.learning-rate 3e-4``), and :func:`check` says which values no run can have. Nothing that trains
+line (``--optimizer.learning-rate 3e-4``), and config_check.py says which values no run can have. Nothing that trains
 sets a value of its own beside these. The resolved config is saved as JSON beside every checkpoint and export, and
 :func:`from_json` reads it back exactly.
 """
@@ -9,7 +9,6 @@ sets a value of its own beside these. The resolved config is saved as JSON besid
 import dataclasses
 import difflib
 import json
-import operator
 import re
 import runpy
 import types
@@ -273,98 +272,6 @@ def _build(kind: Any, fields: Any, where: str) -> Any:
         inner = next(argument for argument in arguments if argument is not types.NoneType)
         return None if fields is None else _build(inner, fields, where)
     return fields
-
-
-_LEAST = {
-    0: "data.music_rows data.text_rows data.transpose data.prefetch data.workers loss.z_loss optimizer.learning_rate "
-    "optimizer.warmup_steps optimizer.weight_decay checkpoint.every_minutes",
-    1: "steps log_every_steps model.text_vocab_size model.d_model model.num_layers model.num_heads model.num_kv_heads "
-    "model.d_ff model.context_length model.vocab_multiple data.row_length data.streams loss.chunk_tokens "
-    "optimizer.accumulation_steps checkpoint.every_steps checkpoint.keep eval.every_steps eval.batches",
-}
-"""Fields that may be this and more."""
-_POSITIVE = (
-    "model.rope_theta model.rms_norm_eps model.init_std data.anticipation.span_rate optimizer.epsilon "
-    "optimizer.clip_norm"
-)
-
-
-def check(config: Config) -> None:
-    """Refuses values that no run can have, before anything is loaded or compiled.
-
-    What depends on files or devices is refused where those are met (data/batches.py, model/sharding.py).
-
-    Raises:
-        UserError: a value is of another type or out of its range; field, value and what was expected are named.
-    """
-    _check_types(config, Config, "")
-    model, data, optimizer = config.model, config.data, config.optimizer
-    ranges = [(field, operator.ge, least) for least, fields in _LEAST.items() for field in fields.split()]
-    ranges += [(field, operator.gt, 0) for field in _POSITIVE.split()]
-    for field, holds, bound in ranges:
-        found = operator.attrgetter(field)(config)
-        if not holds(found, bound):
-            expected = f"{bound} or more" if holds is operator.ge else f"a number above {bound}"
-            raise UserError(f"{field} is {found}; expected {expected}.")
-    scaling = model.rope_scaling
-    for field, good, expected in (
-        ("name", bool(config.name), "a name"),
-        ("seed", 0 <= config.seed < 1 << 32, "0 to 2**32 - 1"),
-        (
-            "model.num_heads",
-            model.num_heads % model.num_kv_heads == 0,
-            f"a multiple of model.num_kv_heads, which is {model.num_kv_heads}",
-        ),
-        ("model.head_dim", model.head_dim >= 2 and model.head_dim % 2 == 0, "an even number of 2 or more"),
-        (
-            "model.music_vocab_size",
-            not data.music_rows or model.music_vocab_size == ModelConfig.music_vocab_size,
-            f"{ModelConfig.music_vocab_size}, the AMT vocabulary",
-        ),
-        (
-            "model.rope_scaling",
-            scaling is None
-            or (
-                0 < scaling.low_freq_factor < scaling.high_freq_factor
-                and min(scaling.factor, scaling.original_context_length) > 0
-            ),
-            "numbers above 0, low_freq_factor below high_freq_factor",
-        ),
-        (
-            "data.row_length",
-            data.row_length <= model.context_length,
-            f"at most model.context_length, which is {model.context_length}",
-        ),
-        ("data.tempo_stretch", 0 <= data.tempo_stretch <= 1, "0 to 1"),
-        ("optimizer.final_learning_rate_share", 0 <= optimizer.final_learning_rate_share <= 1, "0 to 1"),
-        ("optimizer.beta1", 0 <= optimizer.beta1 < 1, "0 or more, below 1"),
-        ("optimizer.beta2", 0 <= optimizer.beta2 < 1, "0 or more, below 1"),
-    ):
-        if not good:
-            raise UserError(f"{field} is {operator.attrgetter(field)(config)!r}; expected {expected}.")
-
-
-def _check_types(value: Any, kind: Any, where: str) -> None:
-    """Holds a value, and what is inside it, to the annotation ``kind``; an int does for a float."""
-    arguments = typing.get_args(kind)
-    if types.NoneType in arguments:
-        if value is not None:
-            _check_types(value, arguments[0], where)
-        return
-    if typing.get_origin(kind) is Literal:
-        if value not in arguments:
-            raise UserError(f"{where} is {value!r}; expected {' or '.join(map(repr, arguments))}.")
-        return
-    plain = typing.get_origin(kind) or kind
-    accepted: Any = (int, float) if plain is float else plain
-    if not isinstance(value, accepted) or (isinstance(value, bool) and plain is not bool):
-        raise UserError(f"{where} is {value!r}; expected a value of type {plain.__name__}.")
-    if plain is tuple:
-        for place, each in enumerate(value):
-            _check_types(each, arguments[0], f"{where}.{place}")
-    elif dataclasses.is_dataclass(plain):
-        for name, hint in typing.get_type_hints(plain).items():
-            _check_types(getattr(value, name), hint, f"{where}.{name}".removeprefix("."))
 
 
 def _did_you_mean(name: str, names: Iterable[str]) -> str:

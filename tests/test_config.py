@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from midillm_jax import config
+from midillm_jax import config, config_check
 from midillm_jax.errors import UserError
 from midillm_jax.model.llama import Definition, Execution, parameter_count
 from midillm_jax.music import anticipation
@@ -40,7 +40,7 @@ def test_the_recipes_anticipate_in_the_papers_proportions() -> None:
     "path", sorted((Path(__file__).parent.parent / "configs").glob("[!_]*.py")), ids=lambda p: p.name
 )
 def test_every_config_loads_and_says_how_to_run_it(path: Path) -> None:
-    config.check(config.load(path.name))
+    config_check.check(config.load(path.name))
     assert f"--config {path.name}" in path.read_text().split('"""')[1]
 
 
@@ -130,7 +130,7 @@ def changed(value: Any, path: str, to: object) -> Any:
 def test_a_value_that_no_run_can_have_is_refused(field: str, value: object, expected: str) -> None:
     run = changed(config.load("stage1.py"), field, value)
     with pytest.raises(UserError) as error:
-        config.check(run)
+        config_check.check(run)
     assert str(error.value).startswith(field)
     shown = "3" if field == "data.music" and value else repr(value)
     for word in (shown, expected):
@@ -150,7 +150,7 @@ def test_a_value_that_no_run_can_have_is_refused(field: str, value: object, expe
     ],
 )
 def test_values_at_the_edge_are_allowed(field: str, value: object) -> None:
-    config.check(changed(config.load("stage1.py"), field, value))
+    config_check.check(changed(config.load("stage1.py"), field, value))
 
 
 @pytest.mark.parametrize(

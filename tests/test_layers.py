@@ -19,6 +19,8 @@ ROOMS = (
     "files",
     "music",
     "config",
+    "config_check",
+    "presets",
     "text",
     "model",
     "data",
@@ -231,6 +233,6 @@ def test_files_are_short_and_say_what_they_are(path: Path) -> None:
 
 @pytest.mark.parametrize("path", python_files("configs"), ids=lambda path: path.name)
 def test_configs_import_nothing_but_the_schema(path: Path) -> None:
-    allowed = (f"{PACKAGE}.config", "dataclasses")
+    allowed = (f"{PACKAGE}.config", f"{PACKAGE}.presets", "dataclasses")
     for each in imports(path):
         assert each.target.startswith(allowed), f"{path}:{each.line}: imports {each.target}"

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from midillm_jax import config as configs
+from midillm_jax import config_check
 from midillm_jax.config import Config
 from midillm_jax.data.batches import Batches
 from midillm_jax.errors import UserError
@@ -39,7 +40,7 @@ def train(config: Config) -> Path:
         UserError: configuration, data and checkpoint do not fit together, or the loss is not finite.
         KeyboardInterrupt: Ctrl-C; the run was saved first. SIGTERM ends the process with code 143 likewise.
     """
-    configs.check(config)
+    config_check.check(config)
     training = make_training(config, sharding.make_mesh(config.mesh))
     folder = Path(config.folder)
     first = jax.process_index() == 0
