@@ -1,0 +1,339 @@
+"""Our train step beside transformers + torch: tokens a second, and the first losses of both, from the same weights.
+
+    pip install torch==2.13.0 transformers
+    python benchmarks/train_step.py                            # the demo's shape, then one of 100 M parameters
+    python benchmarks/train_step.py --shapes 1b --dtype bfloat16 --rows 8 --length 2046 --torch-compile   # on a GPU
+
+Both train on the same rows of the demo's band with AdamW, the full softmax, the same schedule, clipping and decay;
+torch gets SDPA and its fused AdamW. Each runs in a process of its own and the two take turns, a few steps at a time,
+so that other work on the machine meets both. On a CPU a step is counted in CPU seconds of all threads, and elapsed
+seconds stand beside them. ``bfloat16`` means float32 weights and bfloat16 products (torch: autocast). Achieved FLOP/s
+count three forward passes, no recomputation; the ceiling is a large matrix product of the same library in the same run.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from midillm_jax import presets
+from midillm_jax.config import (
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    LossConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimizerConfig,
+)
+
+SHAPES: dict[str, ModelConfig] = {
+    "demo": presets.DEMO,
+    "100m": dataclasses.replace(
+        presets.SMOLLM2_135M, text_vocab_size=16_384, num_layers=15, context_length=4096, vocab_multiple=2
+    ),
+    "1b": presets.LLAMA_3_2_1B,
+}
+DEFAULTS = {"demo": (4, 510), "100m": (2, 510), "1b": (8, 2046)}
+"""Rows and tokens a row of each shape."""
+TURN = 5
+"""Steps between two changes of turn."""
+
+
+def make_config(arguments: argparse.Namespace) -> Config:
+    return Config(
+        name="benchmark",
+        steps=10_000,
+        model=SHAPES[arguments.shape],
+        data=DataConfig(tokenizer="", row_length=arguments.length, music_rows=arguments.rows, text_rows=0),
+        optimizer=OptimizerConfig(learning_rate=1e-3 if arguments.shape == "demo" else 3e-4, warmup_steps=10),
+        checkpoint=CheckpointConfig(every_steps=1),
+        eval=EvalConfig(every_steps=1, batches=1),
+        loss=LossConfig(kind="full", chunk_tokens=arguments.chunk_tokens),
+        mesh=MeshConfig(),
+        compute_dtype=arguments.dtype,
+        remat=arguments.remat,
+    )
+
+
+def make_rows(arguments: argparse.Namespace) -> np.ndarray:
+    """Token ids [steps, rows, length] int32 of pieces one after the other."""
+    from midillm_jax.data.band.compose import draw
+    from midillm_jax.data.demo import midi_bytes
+    from midillm_jax.music import amt
+
+    rng = random.Random(0)
+    wanted = arguments.steps * arguments.rows * arguments.length
+    pieces: list[np.ndarray] = []
+    while sum(map(len, pieces)) < wanted:
+        pieces.append(amt.encode_midi(midi_bytes(draw(rng, "small"), 480)))
+    ids = np.concatenate(pieces)[:wanted] + SHAPES[arguments.shape].text_vocab_size
+    return ids.reshape(arguments.steps, arguments.rows, arguments.length).astype(np.int32)
+
+
+class Ours:
+    """The step of training/step.py, as training/loop.py runs it."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        import functools
+
+        import jax
+
+        from midillm_jax.model import sharding
+        from midillm_jax.training import step
+
+        self.config = make_config(arguments)
+        self.training = step.make_training(self.config, sharding.make_mesh(self.config.mesh, jax.devices()[:1]))
+        params = jax.jit(self.training.definition.init)(jax.random.key(0))
+        self.state = jax.jit(functools.partial(step.init_state, self.training))(params)
+        self.step = jax.jit(functools.partial(step.train_step, self.training), donate_argnums=0)
+        self.device = jax.devices()[0].device_kind
+
+    def run(self, tokens: np.ndarray) -> float:
+        from midillm_jax.training import step
+
+        shape = tokens.shape
+        batch = {
+            "tokens": tokens,
+            "segment_ids": np.ones(shape, np.int32),
+            "positions": np.tile(np.arange(shape[1], dtype=np.int32), (shape[0], 1)),
+            "loss_weights": np.tile((np.arange(shape[1]) > 0).astype(np.float32), (shape[0], 1)),
+            "slot": np.tile((np.arange(shape[1]) % 3).astype(np.int8), (shape[0], 1)),
+        }
+        self.state, sums = self.step(self.state, step.place(self.training, batch))
+        return float(sums["objective"]) / float(sums["weight"])
+
+    def ceiling(self, size: int) -> float:
+        import jax
+        import jax.numpy as jnp
+
+        x = jnp.ones((size, size), self.config.compute_dtype)
+        product = jax.jit(lambda a: a @ a)
+        return _ceiling(lambda: product(x).block_until_ready(), size)
+
+
+class Theirs:
+    """LlamaForCausalLM with the same first weights, SDPA and torch's fused AdamW."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        import jax
+        import torch
+        import transformers
+
+        from midillm_jax.model import hf_config, hf_names
+        from midillm_jax.model.llama import Definition, Execution
+        from midillm_jax.training.optimizer import schedule
+
+        self.config = make_config(arguments)
+        model = self.config.model
+        with jax.default_device(jax.devices("cpu")[0]):
+            params = Definition(model, Execution("float32", "float32", "none")).init(jax.random.key(0))
+        fields = hf_config.from_model_config(model, 0, 1, "float32")
+        self.torch, self.where = torch, "cuda" if torch.cuda.is_available() else "cpu"
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        network = transformers.LlamaForCausalLM._from_config(
+            transformers.LlamaConfig(**fields), attn_implementation="sdpa", dtype=torch.float32
+        )
+        flat, sizes = hf_names.flat(params), hf_names.sizes(model)
+        weights = {}
+        for name, weight, layer in hf_names.tensors(model):
+            leaf = np.asarray(flat[weight.path])
+            array = leaf[: model.vocab_size] if layer is None and weight.ours[0] == "V" else leaf
+            array = array if layer is None else array[layer]
+            weights[name] = torch.from_numpy(np.ascontiguousarray(weight.to_theirs(array, sizes)))
+        missing, unexpected = network.load_state_dict(weights, strict=False)
+        if unexpected or set(missing) - {"lm_head.weight"}:
+            sys.exit(f"transformers' Llama has other weights: {missing} missing, {unexpected} unexpected")
+        network.tie_weights()
+        self.network = network.to(self.where)
+        self.device = torch.cuda.get_device_name() if self.where == "cuda" else "cpu"
+        if arguments.remat != "none":
+            self.network.gradient_checkpointing_enable()
+        decayed = {name for name, weight in network.named_parameters() if weight.ndim == 2 and "embed" not in name}
+        options = self.config.optimizer
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [w for n, w in network.named_parameters() if (n in decayed) == decay], "weight_decay": rate}
+                for decay, rate in ((True, options.weight_decay), (False, 0.0))
+            ],
+            lr=0.0,
+            betas=(options.beta1, options.beta2),
+            eps=options.epsilon,
+            fused=True,
+        )
+        self.schedule, self.steps = schedule(options, self.config.steps), 0
+        self.forward = torch.compile(self.network) if arguments.torch_compile else self.network
+
+    def run(self, tokens: np.ndarray) -> float:
+        torch = self.torch
+        ids = torch.from_numpy(tokens).long().to(self.where)
+        for group in self.optimizer.param_groups:
+            group["lr"] = float(self.schedule(self.steps))
+        self.steps += 1
+        with torch.autocast(self.where, torch.bfloat16, enabled=self.config.compute_dtype == "bfloat16"):
+            loss = self.forward(input_ids=ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(loss)
+
+    def ceiling(self, size: int) -> float:
+        torch = self.torch
+        x = torch.ones((size, size), dtype=getattr(torch, self.config.compute_dtype), device=self.where)
+
+        def product() -> None:
+            x @ x
+            if self.where == "cuda":
+                torch.cuda.synchronize()
+
+        return _ceiling(product, size)
+
+
+def _ceiling(product: Any, size: int) -> float:
+    """Best FLOP/s of ten products of two size x size matrices."""
+    product()
+    seconds = []
+    for _ in range(10):
+        began = time.perf_counter()
+        product()
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds)
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """A worker: reads how many steps to make, answers with losses and seconds, one JSON line each."""
+    # What libraries print must not get between the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    rows = make_rows(arguments)
+    side = Ours(arguments) if arguments.side == "ours" else Theirs(arguments)
+    print(json.dumps({"device": side.device, "ceiling": side.ceiling(arguments.ceiling_size)}), file=answers)
+    done = 0
+    for line in sys.stdin:
+        count = int(line)
+        cpu, began = time.process_time(), time.perf_counter()
+        losses = [side.run(tokens) for tokens in rows[done : done + count]]
+        done += count
+        answer = {"losses": losses, "cpu": time.process_time() - cpu, "elapsed": time.perf_counter() - began}
+        print(json.dumps(answer), file=answers)
+
+
+def compare(arguments: argparse.Namespace) -> dict[str, Any]:
+    """One shape, both sides in turns."""
+
+    def model_flops(_):
+        return 1.0
+
+    sides = ("ours", "torch")
+    passed = [f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in WORKER_OPTIONS]
+    passed += ["--torch-compile"] if arguments.torch_compile else []
+    workers, results = {}, {}
+    for side in sides:
+        command = [sys.executable, __file__, f"--side={side}", *passed]
+        workers[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        results[side] = {"losses": [], "cpu": [], "elapsed": []} | _answer(workers[side])
+    for begin in range(0, arguments.steps, TURN):
+        count = min(TURN, arguments.steps - begin)
+        for side in sides:
+            print(
+                f"\r{arguments.shape}: {side} {begin + count}/{arguments.steps}  ", end="", file=sys.stderr, flush=True
+            )
+            workers[side].stdin.write(f"{count}\n")
+            answer = _answer(workers[side])
+            results[side]["losses"] += answer["losses"]
+            # The first turn compiles and warms up.
+            if begin:
+                results[side]["cpu"].append(answer["cpu"] / count)
+                results[side]["elapsed"].append(answer["elapsed"] / count)
+    print(file=sys.stderr)
+    for worker in workers.values():
+        worker.stdin.close()
+        worker.wait()
+    tokens, flops = arguments.rows * arguments.length, 1.0
+    for found in results.values():
+        for clock in ("cpu", "elapsed"):
+            found[f"tokens_per_{clock}_second"] = tokens / float(np.median(found[clock]))
+        found["flops_per_second"] = flops / float(np.median(found["elapsed"]))
+        found["share_of_ceiling"] = found["flops_per_second"] / found["ceiling"]
+    ours, theirs = (results[side] for side in sides)
+    return {
+        "shape": arguments.shape,
+        "rows": arguments.rows,
+        "length": arguments.length,
+        "dtype": arguments.dtype,
+        "model_flops": flops,
+        **results,
+        "ratio_cpu": ours["tokens_per_cpu_second"] / theirs["tokens_per_cpu_second"],
+        "ratio_elapsed": ours["tokens_per_elapsed_second"] / theirs["tokens_per_elapsed_second"],
+        "largest_loss_difference": float(np.max(np.abs(np.subtract(ours["losses"], theirs["losses"])))),
+    }
+
+
+def _answer(worker: Any) -> dict[str, Any]:
+    line = worker.stdout.readline()
+    if not line:
+        sys.exit(f"a worker ended with code {worker.wait()}; its message is above")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def show(found: dict[str, Any]) -> None:
+    what = f"{found['shape']}, {found['rows']} rows x {found['length']} tokens, {found['dtype']}"
+    print(f"{what}, {found['ours']['device']}")
+    print(f"{'':8}{'tokens/CPU-s':>14}{'tokens/s':>10}{'GFLOP/s':>10}{'of ceiling':>12}   loss at step 1, 10, 20 ...")
+    for side in ("ours", "torch"):
+        row = found[side]
+        losses = [row["losses"][0], *row["losses"][9::10]]
+        print(
+            f"{side:8}{row['tokens_per_cpu_second']:>14,.0f}{row['tokens_per_elapsed_second']:>10,.0f}"
+            f"{row['flops_per_second'] / 1e9:>10,.0f}{row['share_of_ceiling']:>12.0%}   "
+            + " ".join(f"{loss:.3f}" for loss in losses)
+        )
+    print(
+        f"ours / torch: {found['ratio_cpu']:.2f} a CPU second, {found['ratio_elapsed']:.2f} elapsed; losses differ by "
+        f"{found['largest_loss_difference']:.4f} at most\n"
+    )
+
+
+WORKER_OPTIONS = ("shape", "rows", "length", "steps", "dtype", "remat", "chunk_tokens", "ceiling_size")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["demo", "100m"])
+    parser.add_argument("--rows", type=int, help="rows a step; by shape when left out")
+    parser.add_argument("--length", type=int, help="tokens a row; by shape when left out")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--remat", choices=("none", "full"), default="none")
+    parser.add_argument("--chunk-tokens", type=int, default=2048)
+    parser.add_argument("--ceiling-size", type=int, default=2048, help="side of the matrices of the ceiling")
+    parser.add_argument("--torch-compile", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--side", choices=("ours", "torch"), help=argparse.SUPPRESS)
+    parser.add_argument("--shape", choices=SHAPES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        return serve(arguments)
+    results = []
+    for shape in arguments.shapes:
+        rows, length = DEFAULTS[shape]
+        chosen = {"shape": shape, "rows": arguments.rows or rows, "length": arguments.length or length}
+        results.append(compare(argparse.Namespace(**(vars(arguments) | chosen))))
+        show(results[-1])
+        if arguments.json:
+            arguments.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
