@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 STAGE_1_RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
-STAGE_2_RATES = (5e-4, 1e-3, 2e-3, 4e-3)
-WIDTHS = (128, 256)
+STAGE_2_RATES = (5e-4, 1e-3, 2e-3)
+WIDTHS = (64, 128)
 HEAD_DIM = 32
 INIT_STD_AT_128 = 0.07
 """Falls with the square root of the width."""
@@ -53,17 +53,16 @@ class Point:
 
 
 def runs(rows: int) -> Iterator[Run]:
-    """Stage 1 of both widths, its batch and schedule at the smaller width, stage 2 of both widths."""
+    """Both stages at both widths, then stage 1's batch and schedule at the smaller width."""
     for width in WIDTHS:
         for rate in STAGE_1_RATES:
             yield Run(1, width, rate, rows)
-    for rate in STAGE_1_RATES[1:4]:
-        yield Run(1, WIDTHS[0], rate, 4 * rows)
-    for rate in STAGE_1_RATES[1:3]:
-        yield Run(1, WIDTHS[0], rate, rows, schedule="constant")
     for width in WIDTHS:
         for rate in STAGE_2_RATES:
             yield Run(2, width, rate, rows)
+    for rate in STAGE_1_RATES[2:4]:
+        yield Run(1, WIDTHS[0], rate, 4 * rows)
+        yield Run(1, WIDTHS[0], rate, rows, schedule="constant")
 
 
 def command(run: Run, folder: Path, corpus: Path, tokens: int, init_from: Path | None) -> list[str]:
@@ -87,8 +86,8 @@ def command(run: Run, folder: Path, corpus: Path, tokens: int, init_from: Path |
         "optimizer.warmup-steps": max(1, steps // 12),
         "optimizer.final-learning-rate-share": 0.1 if run.schedule == "cosine" else 1.0,
         "checkpoint.every-steps": steps,
-        "eval.every-steps": max(1, steps // 4),
-        "eval.batches": 64 // run.rows,
+        "eval.every-steps": max(1, steps // 3),
+        "eval.batches": 40 // run.rows,
     }
     if run.stage == 1:
         fields["data.text.0.path"] = corpus / "text"
@@ -121,7 +120,7 @@ def sweep(arguments: argparse.Namespace) -> dict[Run, list[Point]]:
     """Runs what has not run yet; stage 2 begins with the best stage 1 of its width."""
     results: dict[Run, list[Point]] = {}
     for run in runs(arguments.rows):
-        first = [other for other in results if (other.stage, other.width) == (1, run.width)]
+        first = [other for other in results if (other.stage, other.width, other.rows) == (1, run.width, run.rows)]
         best = min(first, key=lambda other: score(results[other]), default=None)
         folder = arguments.out / run.name
         if not (folder / "done").is_file():
