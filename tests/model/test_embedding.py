@@ -6,7 +6,7 @@ import pytest
 
 from midillm_jax.config import ModelConfig
 from midillm_jax.errors import UserError
-from midillm_jax.model.embedding import grow
+from midillm_jax.model.embedding import resize_embedding as grow
 from midillm_jax.model.llama import INFERENCE, Definition
 
 
