@@ -63,8 +63,8 @@ def resize_embedding(params: Params, config: ModelConfig, music_vocab_size: int,
         raise UserError(
             f"resize_embedding: the model already has {config.music_vocab_size} music rows; expected a text-only one."
         )
-    if how not in _INITIALISERS:
-        raise UserError(f"music_init: found {how!r}, expected {' or '.join(map(repr, _INITIALISERS))}.")
+    if how not in INITIALISERS:
+        raise UserError(f"music_init: found {how!r}, expected {' or '.join(map(repr, INITIALISERS))}.")
     grown = dataclasses.replace(config, music_vocab_size=music_vocab_size)
     params = dict(params)
     for index, name in enumerate(TABLES):
@@ -73,7 +73,7 @@ def resize_embedding(params: Params, config: ModelConfig, music_vocab_size: int,
         text = np.asarray(params[name])[: config.text_vocab_size]
         table = np.zeros((grown.padded_vocab_size, config.d_model), text.dtype)
         table[: config.text_vocab_size] = text
-        draw = _INITIALISERS[how](text, np.random.default_rng((seed, index)))
+        draw = INITIALISERS[how](text, np.random.default_rng((seed, index)))
         for block in _blocks(table[config.text_vocab_size : grown.vocab_size]):
             block[...] = draw(len(block))
         params[name] = table
@@ -123,7 +123,7 @@ def _draw_zero(text: Rows, _: np.random.Generator) -> Draw:
     return lambda rows: np.zeros((rows, text.shape[1]), text.dtype)
 
 
-_INITIALISERS: dict[Initialiser, Callable[[Rows, np.random.Generator], Draw]] = {
+INITIALISERS: dict[Initialiser, Callable[[Rows, np.random.Generator], Draw]] = {
     "normal": _draw_normal,
     "mean": _draw_mean,
     "mean_covariance": _draw_mean_covariance,

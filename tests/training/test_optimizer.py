@@ -111,7 +111,7 @@ def test_text_rows_move_by_their_share_of_the_learning_rate() -> None:
     slow, _ = trained(dataclasses.replace(FAST, text_rows_learning_rate_share=0.25), before, gradients)
     for table in ("embedding", "head"):
         moved, moved_slowly = whole[table] - before[table], slow[table] - before[table]
-        np.testing.assert_allclose(moved_slowly[:TEXT_ROWS], 0.25 * moved[:TEXT_ROWS], rtol=1e-5)
+        np.testing.assert_allclose(moved_slowly[:TEXT_ROWS], 0.25 * moved[:TEXT_ROWS], atol=1e-6)
         np.testing.assert_array_equal(moved_slowly[TEXT_ROWS:], moved[TEXT_ROWS:])
     np.testing.assert_array_equal(slow["gate"], whole["gate"])
 
@@ -176,7 +176,7 @@ def test_float32_parameters_need_no_master() -> None:
 
 def test_training_bfloat16_parameters_follows_float32_ones(tiny_model: ModelConfig) -> None:
     """Forty steps on one batch: the curve of losses with a master is that of float32, without it is not."""
-    model = dataclasses.replace(tiny_model, music_vocab_size=0, num_layers=2)
+    model = dataclasses.replace(tiny_model, music_vocab_size=0, num_layers=1)
     tokens = jax.random.randint(jax.random.key(1), (4, 32), 0, model.text_vocab_size)
     positions = jnp.tile(jnp.arange(32), (4, 1))
 
@@ -185,7 +185,7 @@ def test_training_bfloat16_parameters_follows_float32_ones(tiny_model: ModelConf
         params = optax.tree.cast(
             Definition(model, Execution("bfloat16", "float32", "none")).init(jax.random.key(0)), dtype
         )
-        config = OptimizerConfig(learning_rate=3e-4, warmup_steps=0, master_weights=master)
+        config = OptimizerConfig(learning_rate=3e-5, warmup_steps=0, master_weights=master)
         rule = make_optimizer(config, 40, definition.logical_axes(), text_rows=0, param_dtype=dtype)
 
         def loss(params: Any) -> jax.Array:
@@ -205,6 +205,7 @@ def test_training_bfloat16_parameters_follows_float32_ones(tiny_model: ModelConf
         return np.array(losses)
 
     exact = curve("float32", True)
-    assert exact[0] - exact[-1] > 0.2
-    np.testing.assert_allclose(curve("bfloat16", True), exact, atol=0.02 * (exact[0] - exact[-1]))
-    assert np.abs(curve("bfloat16", False) - exact).max() > 0.1 * (exact[0] - exact[-1])
+    fall = exact[0] - exact[-1]
+    assert fall > 0.02
+    np.testing.assert_allclose(curve("bfloat16", True), exact, atol=0.1 * fall)
+    assert np.abs(curve("bfloat16", False) - exact).max() > 0.25 * fall
