@@ -112,8 +112,8 @@ def test_text_rows_move_by_their_share_of_the_learning_rate() -> None:
     for table in ("embedding", "head"):
         moved, moved_slowly = whole[table] - before[table], slow[table] - before[table]
         np.testing.assert_allclose(moved_slowly[:TEXT_ROWS], 0.25 * moved[:TEXT_ROWS], atol=1e-6)
-        np.testing.assert_array_equal(moved_slowly[TEXT_ROWS:], moved[TEXT_ROWS:])
-    np.testing.assert_array_equal(slow["gate"], whole["gate"])
+        np.testing.assert_allclose(moved_slowly[TEXT_ROWS:], moved[TEXT_ROWS:], atol=1e-7)
+    np.testing.assert_allclose(slow["gate"], whole["gate"], atol=1e-7)
 
 
 def test_frozen_rows_have_no_say_in_clipping() -> None:
