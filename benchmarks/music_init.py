@@ -47,7 +47,7 @@ def music_rows(text_vocab_size: int, bos: int, length: int, most: int) -> np.nda
     """Pieces' beginnings as rows [R, length] of [pad, begin-of-text, flag, triples]: every onset at 0 mod 3."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        write_band(Path(folder) / "band", 3 * most, 0, profile="small")
+        write_band(Path(folder) / "band", 3 * most, 0, profile="full")
         for path in sorted(Path(folder).rglob("*.mid")):
             ids = np.asarray(encode_midi(path.read_bytes())).ravel()[: length - 3]
             if len(ids) == length - 3 and len(rows) < most:
