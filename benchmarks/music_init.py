@@ -14,10 +14,11 @@ folder of real weights. Deterministic: no time is measured.
 """
 
 import argparse
+import functools
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,8 @@ from midillm_jax.music import vocab
 from midillm_jax.music.amt import encode_midi
 from midillm_jax.text.tokenizer import load_tokenizer
 from midillm_jax.training.loss import Layout, batch_losses
+
+Rows = tuple[jax.Array, jax.Array]
 
 
 def text_rows(folder: Path, files: list[Path], length: int, most: int) -> np.ndarray:
@@ -55,29 +58,30 @@ def music_rows(text_vocab_size: int, bos: int, length: int, most: int) -> np.nda
     return np.array(rows, np.int32)
 
 
-def losses(model: ModelConfig, params: Params, text: np.ndarray, music: np.ndarray) -> dict[str, float]:
-    """Means in nats a token."""
-    definition = Definition(model, INFERENCE)
-    params = jax.tree.map(jnp.asarray, params)
-    forward = jax.jit(definition.forward)
+def states(definition: Definition, params: Params, tokens: np.ndarray) -> jax.Array:
+    """Hidden states [R, T, D]."""
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    return forward(definition, params, jnp.asarray(tokens), positions, jnp.ones_like(positions))
 
-    def mean(tokens: np.ndarray, table: jax.Array, rows: int) -> float:
-        hidden = states(tokens)[:, :-1]
-        return float(jnp.mean(token_losses(hidden, table, jnp.asarray(tokens[:, 1:]), rows, 64)[0]))
 
-    def states(tokens: np.ndarray) -> jax.Array:
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        return forward(params, jnp.asarray(tokens), positions, jnp.ones_like(positions))
+forward = jax.jit(Definition.forward, static_argnums=0)
 
-    def of_music(kind: Any) -> float:
-        batch = {"tokens": jnp.asarray(music)}
-        layout = Layout(1, 0, len(music))
-        each, _ = batch_losses(states(music), head_table(params), batch, model, LossConfig(kind), layout)
-        return float(jnp.mean(each[:, 3:]))
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def losses(table: jax.Array, text: Rows, music: Rows, model: ModelConfig, chunk: int) -> dict[str, jax.Array]:
+    """Means in nats a token, of rows given as (tokens, hidden states)."""
+
+    def of_text(rows: int) -> jax.Array:
+        return jnp.mean(token_losses(text[1][:, :-1], table[:rows], text[0][:, 1:], rows, chunk)[0])
+
+    def of_music(kind: Literal["full", "slot"]) -> jax.Array:
+        layout = Layout(1, 0, len(music[0]))
+        each, _ = batch_losses(music[1], table, {"tokens": music[0]}, model, LossConfig(kind), layout)
+        return jnp.mean(each[:, 3:])
 
     return {
-        "text_over_text_rows": mean(text, head_table(params)[: model.text_vocab_size], model.text_vocab_size),
-        "text_over_all_rows": mean(text, head_table(params), model.vocab_size),
+        "text_over_text_rows": of_text(model.text_vocab_size),
+        "text_over_all_rows": of_text(model.vocab_size),
         "music_over_all_rows": of_music("full"),
         "music_over_slot_rows": of_music("slot"),
     }
@@ -98,10 +102,16 @@ def main() -> None:
     print(f"{text.shape[0]} text and {music.shape[0]} music rows of {arguments.length} tokens; nats a token")
     print("| music_init | text, text rows alone | text, whole table | music, whole table | music, slot's rows |")
     print("|---|---|---|---|---|")
-    results = {}
+    definition, results, text_states = Definition(grown, INFERENCE), {}, None
     for how in INITIALISERS:
         weights = resize_embedding(params, config, grown.music_vocab_size, how, 0)
-        results[how] = losses(grown, weights, text, music)
+        if text_states is None:
+            # Text rows are the same whatever the new ones are, and so are the hidden states of text.
+            text_states = states(definition, weights, text)
+        hidden = states(definition, weights, music)
+        table = jnp.asarray(head_table(weights))
+        means = losses(table, (jnp.asarray(text), text_states), (jnp.asarray(music), hidden), grown, 64)
+        results[how] = {name: round(float(value), 3) for name, value in means.items()}
         print(f"| {how} | " + " | ".join(f"{value:.2f}" for value in results[how].values()) + " |", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))

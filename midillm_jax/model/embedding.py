@@ -31,7 +31,8 @@ def resize_embedding(params: Params, config: ModelConfig, music_vocab_size: int,
 
     ``normal``
         independent numbers of mean 0 and the standard deviation of all old numbers. New rows are as long as old
-        ones, but point anywhere: hidden states meet them with logits about 0.
+        ones, but point anywhere: their logits are 0 on average and as far apart as the hidden states are long, so
+        that the largest of 55,030 take much of the softmax.
     ``mean``
         all are the mean of the old rows. Every new logit is the mean of the old ones, so that by Jensen's
         inequality a softmax over both loses at most ln(1 + new/old) nats on text
@@ -50,7 +51,7 @@ def resize_embedding(params: Params, config: ModelConfig, music_vocab_size: int,
         params: weights (NumPy or JAX arrays) of a model whose config has ``music_vocab_size == 0``.
         config: that model's config.
         music_vocab_size: rows to add.
-        seed: for what is drawn; the same rows on every host.
+        seed: for what is drawn; the same rows on every host of one kind.
 
     Returns:
         new weights, the tables as NumPy arrays; text rows are bit-equal to the old ones. Beside the old and the new
