@@ -37,6 +37,14 @@ from midillm_jax.training.loss import Layout, batch_losses
 
 Rows = tuple[jax.Array, jax.Array]
 
+COLUMNS = {
+    "text_over_text_rows": "text, text rows alone",
+    "text_over_all_rows": "text, whole table",
+    "music_over_all_rows": "music, whole table",
+    "music_over_slot_rows": "music, slot's rows",
+}
+"""Figures of a row of the table, and their headings."""
+
 
 def text_rows(folder: Path, files: list[Path], length: int, most: int) -> np.ndarray:
     """The files' text as rows [R, length], begin-of-text in front of each."""
@@ -100,8 +108,8 @@ def main() -> None:
     music = music_rows(config.text_vocab_size, int(text[0, 0]), arguments.length, arguments.rows)
     grown = ModelConfig(**(vars(config) | {"music_vocab_size": ModelConfig.music_vocab_size}))
     print(f"{text.shape[0]} text and {music.shape[0]} music rows of {arguments.length} tokens; nats a token")
-    print("| music_init | text, text rows alone | text, whole table | music, whole table | music, slot's rows |")
-    print("|---|---|---|---|---|")
+    print(f"| music_init | {' | '.join(COLUMNS.values())} |")
+    print("|---" * (1 + len(COLUMNS)) + "|")
     definition, results, text_states = Definition(grown, INFERENCE), {}, None
     for how in INITIALISERS:
         weights = resize_embedding(params, config, grown.music_vocab_size, how, 0)
@@ -111,7 +119,8 @@ def main() -> None:
         hidden = states(definition, weights, music)
         table = jnp.asarray(head_table(weights))
         means = losses(table, (jnp.asarray(text), text_states), (jnp.asarray(music), hidden), grown, 64)
-        results[how] = {name: round(float(value), 3) for name, value in means.items()}
+        # By name: a jitted function returns its dict in the order of the alphabet.
+        results[how] = {name: round(float(means[name]), 3) for name in COLUMNS}
         print(f"| {how} | " + " | ".join(f"{value:.2f}" for value in results[how].values()) + " |", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
