@@ -9,7 +9,7 @@ Hub ``python launch/smollm2.py`` (instruction-tuned, 4 bits widened). The data o
 
 One GPU of 16 GB or more; a batch of 16 rows goes through in 4 parts. By count, not measured: weights, gradient and
 Adam's moments of 166.2 M parameters are 2.7 GB, a part's attention scores and logits some 4 GB more. A GPU without
-bfloat16 arithmetic (Colab's T4) computes in float32 no slower: ``--compute-dtype float32``. Not run on a GPU: none
+bfloat16 arithmetic (Colab's T4) may be faster with ``--compute-dtype float32``. Not run on a GPU: none
 was at hand; time, loss to expect, learning rate and length of training are our own guess. 10,000 steps of 32,768
 tokens are 0.33 B, a tenth of the paper's.
 
