@@ -178,6 +178,12 @@ class OptimizerConfig:
     """Gradients are scaled down to this global norm."""
     accumulation_steps: int = 1
     """Parts a batch is cut into; the gradient is that of the whole batch."""
+    text_rows_learning_rate_share: float = 1.0
+    """Learning rate of the tables' text rows as a share of the rest's; 0 freezes them to the bit."""
+    master_weights: bool = True
+    """Whether bfloat16 parameters have a float32 copy in the optimizer's state, in which small updates add up."""
+    moment_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of Adam's first moment; the second has the parameters' (or the master's)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,8 +223,9 @@ class Config:
     """Where checkpoints and logs go; empty for ``runs/<name>``."""
     init_from: str = ""
     """Run folder or Hugging Face folder whose weights a fresh run starts from; a text-only model is grown."""
-    music_init: Literal["normal", "mean"] = "normal"
-    """How music rows begin when a text-only table grows (model/embedding.py)."""
+    music_init: Literal["normal", "mean", "mean_covariance", "zero"] = "mean_covariance"
+    """How music rows begin when a text-only table grows: by the standard deviation, the mean, or mean and covariance
+    of the text rows, or as zeros (model/embedding.py)."""
     seed: int = 0
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"

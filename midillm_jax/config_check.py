@@ -11,7 +11,7 @@ from midillm_jax.errors import UserError
 
 _LEAST = {
     0: "data.music_rows data.text_rows data.transpose data.prefetch data.workers loss.z_loss optimizer.learning_rate "
-    "optimizer.warmup_steps optimizer.weight_decay checkpoint.every_minutes",
+    "optimizer.warmup_steps optimizer.weight_decay optimizer.text_rows_learning_rate_share checkpoint.every_minutes",
     1: "steps log_every_steps model.text_vocab_size model.d_model model.num_layers model.num_heads model.num_kv_heads "
     "model.d_ff model.context_length model.vocab_multiple data.row_length data.streams loss.chunk_tokens "
     "optimizer.accumulation_steps checkpoint.every_steps checkpoint.keep eval.every_steps eval.batches",

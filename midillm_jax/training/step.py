@@ -14,7 +14,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.model import sharding
 from midillm_jax.model.llama import Definition, Execution, Params, head_table
 from midillm_jax.training import loss as losses
-from midillm_jax.training.optimizer import make_optimizer
+from midillm_jax.training.optimizer import apply_gradient, make_optimizer
 
 State = dict[str, Any]
 """``params`` and ``optimizer`` (optax state, which counts the steps): an ordinary tree."""
@@ -57,7 +57,13 @@ def make_training(config: Config, mesh: Mesh) -> Training:
     return Training(
         config=config,
         definition=definition,
-        optimizer=make_optimizer(config.optimizer, config.steps, definition.logical_axes()),
+        optimizer=make_optimizer(
+            config.optimizer,
+            config.steps,
+            definition.logical_axes(),
+            text_rows=config.model.text_vocab_size,
+            param_dtype=config.param_dtype,
+        ),
         mesh=mesh,
         layout=losses.Layout(shards, config.data.text_rows // parts, config.data.music_rows // parts),
     )
@@ -117,12 +123,12 @@ def train_step(training: Training, state: State, batch: losses.Batch) -> tuple[S
             return jax.tree.map(jnp.add, carry, gradient_of(state["params"], part)), None
 
         first = {name: field[0] for name, field in batch.items()}
+        # In float32 whatever the parameters are: small parts must not get lost in a large sum.
         zeros = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradient_of, state["params"], first)
+            lambda leaf: jnp.zeros(leaf.shape, jnp.float32), jax.eval_shape(gradient_of, state["params"], first)
         )
         (gradient, sums), _ = jax.lax.scan(add, zeros, batch)
-    updates, optimizer_state = training.optimizer.update(gradient, state["optimizer"], state["params"])
-    params = optax.apply_updates(state["params"], updates)
+    params, optimizer_state = apply_gradient(training.optimizer, gradient, state["optimizer"], state["params"])
     sums["gradient_norm"] = optax.tree.norm(gradient)
     return {"params": params, "optimizer": optimizer_state}, sums
 

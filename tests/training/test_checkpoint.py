@@ -11,7 +11,8 @@ from midillm_jax.model import hf, sharding
 from midillm_jax.model.llama import INFERENCE, Definition
 from midillm_jax.text.tokenizer import load_tokenizer
 from midillm_jax.training.checkpoint import Checkpoints, fresh_state, load_params
-from midillm_jax.training.step import State, Training, make_training
+from midillm_jax.training.optimizer import MasterState
+from midillm_jax.training.step import State, Training, make_training, state_shardings
 
 STREAMS = {"0": {"seen": 3}, "1": {"seen": 4}}
 FIGURES = {"objective": 0.1 + 0.2, "tokens": 3.0}
@@ -113,3 +114,71 @@ def test_weights_of_another_shape_are_named(saved: tuple[Config, State], tmp_pat
     )
     with pytest.raises(UserError, match=r"blocks.feed_forward.\w+ has shape \(2, .*make the model section"):
         fresh_state(training_of(wider))
+
+
+def test_a_float32_master_is_saved_with_bfloat16_weights(run: Config) -> None:
+    low = dataclasses.replace(
+        run, param_dtype="bfloat16", optimizer=dataclasses.replace(run.optimizer, moment_dtype="bfloat16")
+    )
+    training = training_of(low)
+    state = fresh_state(training)
+    assert isinstance(state["optimizer"], MasterState)
+    # What no bfloat16 number can hold has to come back too.
+    master = jax.tree.map(lambda leaf: leaf + 1e-6, state["optimizer"].master)
+    state["optimizer"] = state["optimizer"]._replace(master=master)
+    checkpoints = Checkpoints(training)
+    checkpoints.save(5, state, STREAMS, FIGURES)
+    restored = checkpoints.restore()
+    assert restored is not None
+    checkpoints.close()
+    found = restored[0]
+    assert jax.tree.structure(found["optimizer"]) == jax.tree.structure(state["optimizer"])
+    assert jax.tree.map(lambda leaf: leaf.dtype, found) == jax.tree.map(lambda leaf: leaf.dtype, state)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found["params"])} == {np.dtype("bfloat16")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(found["optimizer"].master)} == {np.dtype("float32")}
+    assert_equal(found["params"], state["params"])
+    assert_equal(found["optimizer"], state["optimizer"])
+    params = load_params(low.folder)[1]
+    assert params["final_norm"].dtype == "bfloat16"
+
+    without = dataclasses.replace(low, optimizer=dataclasses.replace(low.optimizer, master_weights=False))
+    checkpoints = Checkpoints(training_of(without))
+    with pytest.raises(UserError, match=r"saved with optimizer\.master_weights = True, but the config now says False"):
+        checkpoints.restore()
+    checkpoints.close()
+
+
+def test_the_master_lies_where_its_weights_lie(run: Config) -> None:
+    low = dataclasses.replace(run, param_dtype="bfloat16")
+    sizes = tuple(2 if axis == "tensor" else 1 for axis in sharding.AXES)
+    training = make_training(low, jax.sharding.AbstractMesh(sizes, sharding.AXES))  # type: ignore[arg-type]
+    placed = state_shardings(training)
+    assert placed["optimizer"].master == placed["params"]
+    assert placed["params"]["embedding"].spec[0] == "tensor"
+
+
+def test_a_run_goes_on_with_another_share_for_text_rows(saved: tuple[Config, State]) -> None:
+    run, state = saved
+    frozen = dataclasses.replace(run, optimizer=dataclasses.replace(run.optimizer, text_rows_learning_rate_share=0.0))
+    checkpoints = Checkpoints(training_of(frozen))
+    restored = checkpoints.restore()
+    checkpoints.close()
+    assert restored is not None
+    assert_equal(restored[0]["optimizer"], state["optimizer"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"rope_theta": 10_000.0}, "rope_theta = 5000.0, the config's model has 10000.0"),
+        ({"rms_norm_eps": 1e-5}, "eps"),
+    ],
+)
+def test_weights_trained_with_other_numbers_are_refused(
+    saved: tuple[Config, State], tmp_path: Path, changed: dict[str, float], words: str
+) -> None:
+    run, _ = saved
+    model = dataclasses.replace(run.model, **changed)  # type: ignore[arg-type]
+    other = dataclasses.replace(run, run_dir=str(tmp_path / "second"), init_from=run.folder, model=model)
+    with pytest.raises(UserError, match=words):
+        fresh_state(training_of(other))
