@@ -87,9 +87,10 @@ class Checkpoints:
         """
         step = self.latest_step()
         if hosts.same_everywhere(-1 if step is None else step) is None:
+            newest = "none" if step is None else f"step {step}"
             raise UserError(
-                f"{self.folder}: its newest checkpoint is {'none' if step is None else f'step {step}'} here and another "
-                "one on other hosts; expected --run-dir to name a folder that all hosts share, such as a mounted bucket."
+                f"{self.folder}: the newest checkpoint here is {newest}, on other hosts another; expected --run-dir to "
+                "name a folder that all hosts share, such as a mounted bucket."
             )
         if step is None:
             return None

@@ -34,6 +34,8 @@ GRACE_SECONDS = 15
 """Longest that a process which failed waits for the others to fail likewise, and they go on; the heartbeat if less."""
 FAILURES = "midillm_jax/failed/"
 """Keys of the processes' shared table: what ended each of them."""
+GONE = "midillm_jax/gone/"
+"""Keys of those that did not wait for the others any longer."""
 
 
 @contextmanager
@@ -176,8 +178,11 @@ def _positive(name: str) -> int | None:
     return int(text)
 
 
-def _grace() -> int:
-    return min(GRACE_SECONDS, _positive(HEARTBEAT) or DEFAULT_HEARTBEAT)
+def _patience() -> int:
+    """Seconds from a failure to the end of the processes that do not share it."""
+    grace = min(GRACE_SECONDS, _positive(HEARTBEAT) or DEFAULT_HEARTBEAT)
+    # With process 0 goes the service by which the others learn, and they are aborted: it goes last.
+    return grace if jax.process_index() else grace + 5
 
 
 def _state() -> Any:
@@ -199,17 +204,21 @@ def _fail(error: BaseException) -> None:
     Raises:
         SystemExit: all failed alike, and the first process is the one to tell.
     """
-    number, sentence = jax.process_index(), f"{type(error).__name__}: {error}"
-    _state().client.key_value_set(f"{FAILURES}{number}", sentence)
-    until = time.monotonic() + _grace()
-    while len(known := _failures()) < jax.process_count() and time.monotonic() < until:
+    number, count = jax.process_index(), jax.process_count()
+    sentence = f"{type(error).__name__}: {error}"
+    table = _state().client
+    table.key_value_set(f"{FAILURES}{number}", sentence)
+    until = time.monotonic() + _patience()
+    while len(failed := _failures()) < count and time.monotonic() < until:
         time.sleep(0.1)
-    if len(known) == jax.process_count():
+    if len(failed) == count and not table.key_value_dir_get(GONE):
         jax.distributed.shutdown()
-        if number and known[0] == sentence and isinstance(error, UserError):
+        if number and failed[0] == sentence and isinstance(error, UserError):
             raise SystemExit(2) from None
         return
-    print(f"process {number} of {jax.process_count()} failed alone", file=sys.stderr)
+    table.key_value_set(f"{GONE}{number}", "")
+    others = "".join(f"; process {other}: {what}" for other, what in sorted(failed.items()) if other != number)
+    print(f"process {number} of {count} ends without the others{others}", file=sys.stderr)
     # At the end of Python jax would wait for all processes to be done, which they will never be.
     _state().preemption_sync_manager = _state().client = _state().service = None
 
@@ -218,7 +227,7 @@ def _end_with_others(done: threading.Event) -> None:
     """Runs beside the training: ends this process where another has failed and this one has not, in time, as well."""
     while not done.wait(2.0):
         failed = _failures()
-        if failed and not done.wait(_grace()):
-            told = "; ".join(f"process {number}: {sentence}" for number, sentence in sorted(failed.items()))
+        if failed and not done.wait(_patience()):
+            told = "; ".join(f"process {number}: {what}" for number, what in sorted(failed.items()))
             print(f"error: this process ends because another one failed: {told}", file=sys.stderr, flush=True)
             os._exit(1)
