@@ -8,6 +8,7 @@ that is no part of a cluster nothing is asked over the network.
 They are variables and not fields of the config because they say where a run is, not what it is.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -219,8 +220,24 @@ def _fail(error: BaseException) -> None:
     table.key_value_set(f"{GONE}{number}", "")
     others = "".join(f"; process {other}: {what}" for other, what in sorted(failed.items()) if other != number)
     print(f"process {number} of {count} ends without the others{others}", file=sys.stderr)
-    # At the end of Python jax would wait for all processes to be done, which they will never be.
-    _state().preemption_sync_manager = _state().client = _state().service = None
+    # At the end of Python jax would wait for all processes to be done, which they will never be. What is registered
+    # last is called first: after the error was told, and before jax's own.
+    atexit.register(_leave, _exit_code(error))
+
+
+def _exit_code(error: BaseException) -> int:
+    """That of commands.run."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 2 if isinstance(error, UserError | OSError | ModuleNotFoundError) else 1
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _end_with_others(done: threading.Event) -> None:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -27,6 +27,8 @@ from midillm_jax.model import hf
 from midillm_jax.training import hosts
 from midillm_jax.training.checkpoint import load_params
 
+LONGEST = 600
+"""Seconds that a process may take on a machine that is busy with other things; it takes some ten on an idle one."""
 TIMES = ("seconds", "tokens_per_second", "data_wait_share")
 DIGESTS = """
 import hashlib, json, sys
@@ -52,6 +54,16 @@ with hosts.joined():
         Path(sys.argv[2]).write_text(json.dumps(found))
 """
 """A program: SHA-256 of every restored leaf, whole, and the rest of a checkpoint, as JSON."""
+
+
+_started: "list[subprocess.Popen[str]]" = []
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_running() -> Iterator[None]:
+    yield
+    while _started:
+        _started.pop().kill()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,15 +99,12 @@ def start(
         with (folder / f"{number}.out").open("w") as out, (folder / f"{number}.err").open("w") as err:
             own = shared | environment | {"JAX_PROCESS_ID": str(number)}
             processes.append(subprocess.Popen([sys.executable, *words], stdout=out, stderr=err, env=own, text=True))
+            _started.append(processes[-1])
     return processes
 
 
 def ended(processes: "list[subprocess.Popen[str]]", folder: Path) -> list[Ended]:
-    try:
-        codes = [process.wait(timeout=300) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    codes = [process.wait(timeout=LONGEST) for process in processes]
     return [
         Ended(code, (folder / f"{number}.out").read_text(), (folder / f"{number}.err").read_text())
         for number, code in enumerate(codes)
@@ -291,7 +300,7 @@ def test_a_stop_of_one_is_a_stop_of_all_after_the_same_step(wide: Config, tmp_pa
 
 
 def wait_for_rows(run: Config, rows: int) -> None:
-    log, deadline = Path(run.folder) / "log.csv", time.monotonic() + 200
+    log, deadline = Path(run.folder) / "log.csv", time.monotonic() + LONGEST
     while not (log.exists() and len(log.read_text().splitlines()) > rows):
         assert time.monotonic() < deadline, "the run did not begin"
         time.sleep(0.05)
