@@ -282,7 +282,7 @@ def test_a_tensor_axis_may_span_processes(wide: Config, shelf: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_a_stop_of_one_is_a_stop_of_all_after_the_same_step(wide: Config, tmp_path: Path) -> None:
-    run = dataclasses.replace(wide, steps=40, log_every_steps=1, eval=dataclasses.replace(wide.eval, every_steps=40))
+    run = dataclasses.replace(wide, steps=14, log_every_steps=1, eval=dataclasses.replace(wide.eval, every_steps=14))
     alone = dataclasses.replace(run, run_dir=str(tmp_path / "alone"))
     train(alone, tmp_path, 1, 4)
     processes = start([command(run, tmp_path)] * 2, tmp_path / "logs", devices=2)
@@ -293,7 +293,7 @@ def test_a_stop_of_one_is_a_stop_of_all_after_the_same_step(wide: Config, tmp_pa
     stopped = [line for line in done[0].out.splitlines() if line.startswith("stopped after step ")]
     assert len(stopped) == 1
     step = stopped[0].split()[3].rstrip(",")
-    assert int(step) < 40
+    assert int(step) < 14
     assert log_of(run)[-1]["step"] == step
     assert f"resumed at step {step}" in train(run, tmp_path, 2, 2)[0].out
     assert_same_log(log_of(alone), log_of(run))
