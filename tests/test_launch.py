@@ -1,18 +1,25 @@
-"""launch/data.sh from archives in the published layouts to the shards that stage1.py and stage2.py name."""
+"""The scripts of launch/: data.sh from archives in the published layouts to shards, local.sh with real processes.
+
+What needs Google Cloud is tested by what --dry-run prints; the program that a worker is sent runs here.
+"""
 
 import hashlib
 import io
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+import yaml
 
 from midillm_jax import config
 from midillm_jax.data.demo import write_band
@@ -141,3 +148,251 @@ def test_smollm2_leaves_a_folder_that_is_there_alone(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "is there already" in done.stdout
     assert not list((tmp_path / "mine").iterdir())
+
+
+SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
+TPU = ["--name", "n", "--zone", "us-west4-a", "--type", "v5litepod-16", "--bucket", "gs://mine"]
+GKE = ["--name", "n", "--image", "registry/train:1", "--accelerator", "tpu-v5-lite-podslice", "--bucket", "gs://mine"]
+
+
+def launch(
+    script: str, *arguments: object, folder: Path, path: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A script of launch/ in ``folder``; ``path`` is its PATH, else ours."""
+    return subprocess.run(
+        ["/bin/bash", str(ROOT / "launch" / script), *map(str, arguments)],
+        cwd=folder,
+        env=os.environ
+        | {"PATH": path or f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+        | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> str:
+    """A PATH with the tools of every system and neither gcloud nor kubectl."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for tool in ("cat", "sed", "tr", "dirname", "date", "env", "mktemp", "git", "rm"):
+        found = shutil.which(tool)
+        assert found, tool
+        (folder / tool).symlink_to(found)
+    return str(folder)
+
+
+def commands_of(output: str) -> list[list[str]]:
+    """The commands that a dry run printed, in words."""
+    words = subprocess.run(
+        ["/bin/bash", "-c", "while IFS= read -r line; do eval \"set -- $line\"; printf '%s\\0' \"$@\" $'\\1'; done"],
+        input="".join(line + "\n" for line in output.splitlines() if line and not line.startswith("#")),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    found: list[list[str]] = [[]]
+    for word in words:
+        if word == "\1":
+            found.append([])
+        else:
+            found[-1].append(word)
+    return [each for each in found if each not in ([], [""])]
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / ".ci" / "run"], ids=lambda path: path.name)
+def test_scripts_have_nothing_that_shellcheck_knows_better(script: Path) -> None:
+    shellcheck = Path(sys.executable).parent / "shellcheck"
+    done = subprocess.run([str(shellcheck), str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("script", ["data.sh", "local.sh", "tpu_vm.sh", "gke.sh"])
+def test_help_shows_every_option(script: str, tmp_path: Path) -> None:
+    done = launch(script, "--help", folder=tmp_path)
+    assert done.returncode == 0
+    source = (ROOT / "launch" / script).read_text()
+    options = set(re.findall(r"(?<=[ |])--[a-z-]+(?=[ |)])", source.split("while [ $#")[1].split("esac")[0]))
+    assert {"--dry-run", "--help"} < options
+    assert [option for option in options - {"--help"} if option not in done.stdout] == []
+
+
+def test_local_processes_are_shown_as_they_would_be_started(tmp_path: Path, bare: str) -> None:
+    done = launch("local.sh", 3, "--devices", 2, "--dry-run", "--config", "my run.py", folder=tmp_path, path=bare)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("--config my\\ run.py") == 3
+    for number in range(3):
+        assert f"JAX_PROCESS_ID={number} " in done.stdout
+    assert "logs/2.log" in done.stdout
+    assert "logs/0.log" not in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+
+def test_tpu_vms_are_made_installed_and_run(tmp_path: Path, bare: str) -> None:
+    train = ["--config", "stage1.py", "--name", "it's mine"]
+    done = launch("tpu_vm.sh", "up", *TPU, "--spot", "--dry-run", "--", *train, folder=tmp_path, path=bare)
+    assert done.returncode == 0, done.stderr
+    create, archive, copy, install, run, logs = commands_of(done.stdout)
+    assert create[:5] == ["gcloud", "compute", "tpus", "queued-resources", "create"]
+    assert {"--spot", "v2-alpha-tpuv5-lite", "v5litepod-16", "--node-id"} < set(create)
+    assert archive[0] == "git"
+    assert copy[4] == "scp"
+    for command in (install, run):
+        assert command[4:13] == ["ssh", "n", "--zone", "us-west4-a", "--node", "all", "--worker", "all", "--command"]
+        checked = subprocess.run(["/bin/bash", "-n", "-c", command[-1]], capture_output=True, text=True, check=False)
+        assert checked.stderr == ""
+    assert "gcsfuse --implicit-dirs mine ~/bucket" in install[-1]
+    assert r"train --config stage1.py --name it\'s\ mine" in run[-1]
+    assert logs[8:13] == ["--node", "0", "--worker", "0", "--command"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+    two = launch("tpu_vm.sh", "create", *TPU, "--dry-run", folder=tmp_path, TPU_SLICES="2", TPU_PROJECT="p").stdout
+    assert "--node-count 2 --node-prefix n" in two
+    assert "--project p" in two
+    gone = launch("tpu_vm.sh", "delete", "--name", "n", "--zone", "z", "--dry-run", folder=tmp_path).stdout
+    assert gone.split()[4:] == ["delete", "n", "--zone", "z", "--force", "--quiet"]
+
+
+def test_training_on_a_worker_is_started_once_and_its_end_is_written_down(tmp_path: Path) -> None:
+    """What is sent to every worker, run here with a home of its own and a Python that tells its arguments."""
+    output = launch("tpu_vm.sh", "train", *TPU, "--dry-run", "--", "--config", "a b.py", folder=tmp_path).stdout
+    program = commands_of(output)[0][-1]
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s," "$@"\nwhile [ ! -e "$HOME/end" ]; do sleep 0.05; done\nexit 3\n')
+    python.chmod(0o755)
+    (tmp_path / "bucket").mkdir()
+    home = os.environ | {"HOME": str(tmp_path)}
+    first = subprocess.run(["/bin/bash", "-c", program], env=home, capture_output=True, text=True, check=True)
+    again = subprocess.run(["/bin/bash", "-c", program], env=home, capture_output=True, text=True, check=True)
+    assert (first.stdout, again.stdout) == ("", "training already\n")
+    assert not (tmp_path / "train.code").exists()
+    (tmp_path / "end").touch()
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "train.code").exists() or not (tmp_path / "train.code").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (tmp_path / "train.code").read_text() == "3\n"
+    assert (tmp_path / "train.log").read_text() == "-m,midillm_jax.train,--config,a b.py,"
+
+
+def test_a_jobset_is_rendered(tmp_path: Path, bare: str) -> None:
+    train = ["--config", "stage1.py", "--name", 'a "b" \\ $HOME @name@ & c']
+    options = [*GKE, "--topology", "4x8", "--slices", "2", "--account", "trainer", "--dry-run"]
+    done = launch("gke.sh", "apply", *options, "--", *train, folder=tmp_path, path=bare)
+    assert done.returncode == 0, done.stderr
+    assert not re.search(r"@[a-z]+@", done.stdout.replace("@name@ & c", ""))
+    jobset = yaml.safe_load(done.stdout)
+    assert (jobset["kind"], jobset["metadata"]["name"]) == ("JobSet", "n")
+    (slices,) = jobset["spec"]["replicatedJobs"]
+    assert slices["replicas"] == 2
+    job = slices["template"]["spec"]
+    assert (job["parallelism"], job["completions"], job["backoffLimit"]) == (8, 8, 0)
+    pod = job["template"]["spec"]
+    assert pod["serviceAccountName"] == "trainer"
+    assert pod["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
+        "cloud.google.com/gke-tpu-topology": "4x8",
+    }
+    (container,) = pod["containers"]
+    assert container["args"] == train
+    assert container["resources"]["limits"] == {"google.com/tpu": 4}
+    assert pod["volumes"][0]["csi"]["volumeAttributes"]["bucketName"] == "mine"
+    assert container["volumeMounts"][0]["mountPath"] == container["workingDir"]
+
+
+def test_the_image_holds_what_a_run_needs() -> None:
+    lines = [line.split() for line in (ROOT / "launch" / "Dockerfile").read_text().splitlines()]
+    copied = [word for line in lines if line[:1] == ["COPY"] for word in line[1:-1]]
+    assert all((ROOT / name).exists() for name in copied)
+    assert {"setup.py", "pyproject.toml", "midillm_jax", "configs"} <= set(copied)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("local.sh", [], "found '' for the number of processes"),
+        ("local.sh", ["two", "--config", "x"], "found 'two' for the number of processes"),
+        ("local.sh", ["2"], "no arguments for midillm_jax.train"),
+        ("local.sh", ["2", "--devices", "0", "--config", "x"], "found --devices 0"),
+        ("tpu_vm.sh", ["--name", "n"], "what to do is missing"),
+        ("tpu_vm.sh", ["up", "--name", "n", "--zone", "z"], "up needs --type (or TPU_TYPE)"),
+        ("tpu_vm.sh", ["up", *TPU], "needs the arguments of midillm_jax.train"),
+        ("tpu_vm.sh", ["create", *TPU[:-1], "gs://b/runs"], "expected gs://NAME without a folder"),
+        ("tpu_vm.sh", ["create", *TPU, "--type", "v9-8"], "no runtime version is known for --type v9-8"),
+        ("tpu_vm.sh", ["create", *TPU], "gcloud is not installed"),
+        ("gke.sh", ["apply", *GKE, "--dry-run", "--", "--config", "x"], "apply needs --topology"),
+        ("gke.sh", ["apply", *GKE, "--topology", "3", "--dry-run", "--", "--config", "x"], "expected such as 4x8"),
+        ("gke.sh", ["apply", *GKE, "--topology", "3x3", "--dry-run", "--", "--config", "x"], "do not make up"),
+        ("gke.sh", ["apply", *GKE, "--name", 'n"', "--dry-run"], "expected letters, digits"),
+        ("gke.sh", ["logs", "--name", "n"], "kubectl is not installed"),
+        ("gke.sh", ["apply", "--topologie", "x"], "there is no option --topologie"),
+    ],
+)
+def test_mistakes_of_launching_are_one_sentence(
+    tmp_path: Path, bare: str, script: str, arguments: list[str], message: str
+) -> None:
+    done = launch(script, *arguments, folder=tmp_path, path=bare)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+
+def local_runs(tmp_path: Path, program: str) -> dict[str, str]:
+    """What makes local.sh start ``program`` instead of Python with midillm_jax."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\n{program}\n')
+    python.chmod(0o755)
+    return {"PYTHON": str(python)}
+
+
+def test_the_first_failure_among_local_processes_is_the_exit_code(tmp_path: Path) -> None:
+    program = (
+        'echo "hello from $JAX_PROCESS_ID of $JAX_NUM_PROCESSES"\n'
+        '[ "$JAX_PROCESS_ID" != 1 ] || exit 7\nwhile [ ! -e end ]; do sleep 0.05; done\n'
+        '[ "$JAX_PROCESS_ID" = 2 ] || exit 9'
+    )
+    python = local_runs(tmp_path, program + "\n")["PYTHON"]
+    process = subprocess.Popen(
+        ["/bin/bash", str(ROOT / "launch" / "local.sh"), "3", "--config", "x"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHON": python, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("tmp.*/failed/code")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (tmp_path / "end").touch()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 7
+    assert out == "hello from 0 of 3\n"
+    assert "exit code 7; the other processes wrote to logs/" in err
+    assert (tmp_path / "logs" / "2.log").read_text() == "hello from 2 of 3\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_every_local_process(tmp_path: Path, number: signal.Signals) -> None:
+    name = number.name.removeprefix("SIG")
+    program = (
+        f"trap 'touch \"got$JAX_PROCESS_ID\"; exit 130' {name}\n"
+        'touch "ready$JAX_PROCESS_ID"\nwhile :; do sleep 0.05; done'
+    )
+    process = subprocess.Popen(
+        ["/bin/bash", str(ROOT / "launch" / "local.sh"), "2", "--config", "x"],
+        cwd=tmp_path,
+        env=os.environ | local_runs(tmp_path, program),
+    )
+    deadline = time.monotonic() + 60
+    while not all((tmp_path / f"ready{i}").exists() for i in range(2)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(timeout=30) == 130
+    assert all((tmp_path / f"got{i}").exists() for i in range(2))

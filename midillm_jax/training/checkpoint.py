@@ -28,6 +28,7 @@ from midillm_jax.config import Config, ModelConfig
 from midillm_jax.errors import UserError
 from midillm_jax.model import embedding, hf
 from midillm_jax.model.llama import Definition, Execution, Params
+from midillm_jax.training import hosts
 from midillm_jax.training.step import State, Training, init_state, state_shardings
 
 FOLDER = "checkpoints"
@@ -87,6 +88,12 @@ class Checkpoints:
             UserError: it belongs to a run of another shape; old and new values are shown.
         """
         step = self.latest_step()
+        if hosts.same_everywhere(-1 if step is None else step) is None:
+            newest = "none" if step is None else f"step {step}"
+            raise UserError(
+                f"{self.folder}: the newest checkpoint here is {newest}, on other hosts another; expected --run-dir to "
+                "name a folder that all hosts share, such as a mounted bucket."
+            )
         if step is None:
             return None
         saved = self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
@@ -131,8 +138,13 @@ def fresh_state(training: Training) -> State:
     _check_shapes(params, wanted, config.init_from)
     _check_numbers(source, config.model, config.init_from)
     params = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), params, wanted)
-    placed = jax.tree.map(jax.device_put, params, shardings["params"])
+    placed = jax.tree.map(_place, params, shardings["params"])
     return jax.jit(lambda params: init_state(training, params), out_shardings=shardings)(placed)
+
+
+def _place(leaf: np.ndarray, target: jax.sharding.Sharding) -> jax.Array:
+    """A global array of which every process has the whole: each gives its own devices their parts."""
+    return jax.make_array_from_callback(leaf.shape, target, lambda index: leaf[index])
 
 
 def load_weights(where: str, vocab_multiple: int) -> tuple[ModelConfig, Params]:

@@ -23,7 +23,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.files import write_whole
 from midillm_jax.model import sharding
 from midillm_jax.model.llama import parameter_count
-from midillm_jax.training import metrics, optimizer
+from midillm_jax.training import hosts, metrics, optimizer
 from midillm_jax.training.checkpoint import Checkpoints, fresh_state
 from midillm_jax.training.step import State, Training, eval_step, make_training, place, state_shardings, train_step
 
@@ -43,13 +43,13 @@ def train(config: Config) -> Path:
     config_check.check(config)
     training = make_training(config, sharding.make_mesh(config.mesh))
     folder = Path(config.folder)
-    first = jax.process_index() == 0
+    first = hosts.is_first()
     checkpoints = Checkpoints(training)
     with contextlib.ExitStack() as stack:
         stack.callback(checkpoints.close)
-        batches = stack.enter_context(open_batches(config, "train"))
+        batches = stack.enter_context(open_batches(training, "train"))
         # Opened to see now, not at the first evaluation, that there is held-out data.
-        open_batches(config, "validation").close()
+        open_batches(training, "validation").close()
         restored = checkpoints.restore()
         if restored is None:
             start, state, figures = 0, fresh_state(training), Sums()
@@ -89,7 +89,7 @@ def _run(
         donate_argnums=0,
         out_shardings=(state_shardings(training), sharding.replicated(training.mesh)),
     )
-    evaluate = jax.jit(functools.partial(eval_step, training))
+    evaluate = jax.jit(functools.partial(eval_step, training), out_shardings=sharding.replicated(training.mesh))
     rate = optimizer.schedule(config.optimizer, config.steps)
     tokens = (config.data.text_rows + config.data.music_rows) * config.data.row_length
     window = _Window(figures)
@@ -104,7 +104,8 @@ def _run(
             window.add(*pending, batches)
             pending = None
 
-    if start and (start % config.eval.every_steps == 0 or start == config.steps) and not log.has(start, "validation"):
+    due_again = start and (start % config.eval.every_steps == 0 or start == config.steps)
+    if due_again and not hosts.first_says(log.has(start, "validation")):
         log.write(start, "validation", validate(config, training, evaluate, state))
     for step in range(start + 1, config.steps + 1):
         if not batches.ready:
@@ -162,22 +163,23 @@ def _agreed(config: Config, step: int, stopped: int, due: bool) -> tuple[int, bo
 def validate(config: Config, training: Training, evaluate: Any, state: State) -> metrics.Figures:
     """Figures on held-out rows; the same rows every time."""
     total: Sums = {}
-    with open_batches(config, "validation") as held_out:
+    with open_batches(training, "validation") as held_out:
         for _ in range(config.eval.batches):
             sums = jax.device_get(evaluate(state["params"], place(training, next(held_out))))
             total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
     return metrics.figures(total)
 
 
-def open_batches(config: Config, split: Literal["train", "validation"]) -> Batches:
+def open_batches(training: Training, split: Literal["train", "validation"]) -> Batches:
     """This host's batches of a split."""
+    config = training.config
     return Batches(
         config.data,
         split=split,
         text_vocab_size=config.model.text_vocab_size,
         seed=config.seed,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        host=training.share,
+        hosts=training.shares,
     )
 
 

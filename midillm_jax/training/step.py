@@ -13,6 +13,7 @@ from midillm_jax.config import Config
 from midillm_jax.errors import UserError
 from midillm_jax.model import attention, sharding
 from midillm_jax.model.llama import Definition, Execution, Params, head_table
+from midillm_jax.training import hosts
 from midillm_jax.training import loss as losses
 from midillm_jax.training.optimizer import apply_gradient, make_optimizer
 
@@ -32,6 +33,10 @@ class Training:
     mesh: Mesh
     layout: losses.Layout
     """Of one part of a batch; a batch is ``optimizer.accumulation_steps`` parts."""
+    share: int
+    """Which share of a batch's rows this process reads."""
+    shares: int
+    """One for each process, or for each group of processes whose devices hold the same rows."""
 
 
 def make_training(config: Config, mesh: Mesh) -> Training:
@@ -47,11 +52,7 @@ def make_training(config: Config, mesh: Mesh) -> Training:
     definition = Definition(config.model, run)
     parts = config.optimizer.accumulation_steps
     shards = sharding.batch_shards(mesh)
-    if shards % jax.process_count():
-        raise UserError(
-            f"mesh: {shards} batch shard(s) (data x fsdp) do not divide over {jax.process_count()} processes; make the "
-            "tensor axis smaller, so that each process has rows of its own."
-        )
+    share, shares = hosts.batch_share(mesh)
     for name, rows in (("text_rows", config.data.text_rows), ("music_rows", config.data.music_rows)):
         if rows % (parts * shards):
             raise UserError(
@@ -70,6 +71,8 @@ def make_training(config: Config, mesh: Mesh) -> Training:
         ),
         mesh=mesh,
         layout=losses.Layout(shards, config.data.text_rows // parts, config.data.music_rows // parts),
+        share=share,
+        shares=shares,
     )
 
 
@@ -169,8 +172,8 @@ def place(training: Training, batch: dict[str, np.ndarray]) -> losses.Batch:
     them apart in the loss moves no data.
     """
     parts = training.config.optimizer.accumulation_steps
-    text_rows = training.config.data.text_rows // jax.process_count()
-    local_shards = training.layout.shards // jax.process_count()
+    text_rows = training.config.data.text_rows // training.shares
+    local_shards = training.layout.shards // training.shares
     target = jax.sharding.NamedSharding(training.mesh, jax.sharding.PartitionSpec(None, sharding.BATCH_AXES))
 
     def one(field: np.ndarray) -> jax.Array:
