@@ -1,6 +1,7 @@
 """The train step and the evaluation step, as pure functions of (state, batch) for jax.jit with NamedSharding."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -125,6 +126,15 @@ def train_step(training: Training, state: State, batch: losses.Batch) -> tuple[S
     params = optax.apply_updates(state["params"], updates)
     sums["gradient_norm"] = optax.tree.norm(gradient)
     return {"params": params, "optimizer": optimizer_state}, sums
+
+
+def jit_train_step(training: Training) -> Any:
+    """:func:`train_step` as a run compiles it and as ``--compile-only`` does: the state is donated and stays in place."""
+    return jax.jit(
+        functools.partial(train_step, training),
+        donate_argnums=0,
+        out_shardings=(state_shardings(training), sharding.replicated(training.mesh)),
+    )
 
 
 def eval_step(training: Training, params: Params, batch: losses.Batch) -> dict[str, jax.Array]:
