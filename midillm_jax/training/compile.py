@@ -28,6 +28,12 @@ BATCH_DTYPES = {
 """What training.step.place puts on devices, which data/batches.py makes."""
 
 
+LISTED = 8
+"""Buffers that are named when a step does not fit."""
+ROOMY = "v5p"
+"""The chip with the most memory that is one JAX device."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Compiled:
     """What the compiler says of one device's program."""
@@ -65,8 +71,8 @@ def make_training_for(config: Config, topology: chips.Topology) -> Training:
         mesh = sharding.make_mesh(config.mesh, described.devices)
     except NotImplementedError as error:
         raise UserError(
-            f"--compile-only {topology.name}: the mesh does not lie on the slice's axes ({str(error).splitlines()[0]}); "
-            "choose --mesh sizes that are products of them."
+            f"--compile-only {topology.name}: the mesh does not lie on the slice's axes "
+            f"({str(error).splitlines()[0]}); choose --mesh sizes that are products of them."
         ) from None
     return make_training(config, mesh)
 
@@ -87,6 +93,10 @@ def compile_step(config: Config, topology: chips.Topology) -> Compiled:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(_does_not_fit(config, topology, str(error))) from None
+    return _read(training, compiled)
+
+
+def _read(training: Training, compiled: Any) -> Compiled:
     memory = compiled.memory_analysis()
     program = hlo.parse(compiled.as_text())
     return Compiled(
@@ -95,7 +105,7 @@ def compile_step(config: Config, topology: chips.Topology) -> Compiled:
         donated_bytes=memory.alias_size_in_bytes,
         temporary_bytes=memory.temp_size_in_bytes,
         peak_bytes=memory.peak_memory_in_bytes,
-        biggest=tuple(hlo.biggest(program, 8)),
+        biggest=tuple(hlo.biggest(program, LISTED)),
         collectives=tuple(hlo.collectives(program)),
         memory_traffic_bytes=hlo.memory_traffic(program),
         unknown_loops=program.unknown_loops,
@@ -125,29 +135,35 @@ def _does_not_fit(config: Config, topology: chips.Topology, message: str) -> str
     sizes = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", message) or re.search(
         r"\(([\d.]+\w)\) exceeds available HBM \(([\d.]+\w)\)", message
     )
-    needed, there = (sizes[1], sizes[2]) if sizes else ("more", "it has")
+    needed = f"needs {sizes[1]}iB of {sizes[2]}iB" if sizes else "needs more than it has"
     rows = (config.data.text_rows + config.data.music_rows) / topology.chips
-    lines = [
-        f"the step does not fit a chip of {topology.name}: it needs {needed}iB of {there}iB with {rows:g} rows a chip; "
-        "lower --data.text-rows and --data.music-rows, or raise --optimizer.accumulation-steps or --mesh.fsdp."
-    ]
-    buffers = _named_buffers(message)
-    if buffers:
-        lines += [
-            "The biggest buffers of a chip:",
-            *(f"  {size:>9}  {shape}  {where}" for size, shape, where in buffers),
-        ]
-    return "\n".join(lines)
+    sentence = (
+        f"the step does not fit a chip of {topology.name}: it {needed} with {rows:g} rows a chip; lower "
+        "--data.text-rows and --data.music-rows, or raise --optimizer.accumulation-steps or --mesh.fsdp."
+    )
+    buffers, where = _named_buffers(message), "The biggest buffers of a chip:"
+    if not buffers and topology.chip.name != ROOMY:
+        # The compiler can give up before it lays out memory: the same program on a chip with room shows its buffers.
+        roomy = dataclasses.replace(topology, chip=chips.CHIPS[ROOMY], shape=(*topology.shape, 1)[:3])
+        training = make_training_for(config, roomy)
+        lowered = jit_train_step(training).lower(abstract_state(training), abstract_batch(training))
+        try:
+            buffers = [
+                (f"{size / (1 << 30):.2f}GiB", what) for what, size in _read(training, lowered.compile()).biggest
+            ]
+            where = f"The biggest buffers of a chip, as compiled for {ROOMY}, where there is room:"
+        except jax.errors.JaxRuntimeError as error:
+            buffers = _named_buffers(str(error))
+    listed = [where, *(f"  {size:>9}  {what}" for size, what in buffers)] if buffers else []
+    return "\n".join([sentence, *listed])
 
 
-def _named_buffers(message: str) -> list[tuple[str, str, str]]:
-    """Size, shape and origin of the allocations that an out-of-memory message lists."""
+def _named_buffers(message: str) -> list[tuple[str, str]]:
+    """Size and origin of the allocations that an out-of-memory message lists."""
     found = []
     for block in re.split(r"\n\s*\d+\. Size: ", message)[1:]:
         size = block.split("\n", 1)[0].strip()
         shape = re.search(r"Shape: (\S+)", block)
-        where = re.search(r'op_name="([^"]*)"', block) or re.search(r"Operator: (.*)", block)
-        name = re.search(r"Allocation type: (.*)", block)
-        origin = where[1] if where else (name[1] if name else "")
-        found.append((size, shape[1].split("{")[0] if shape else "", origin.strip()))
-    return found[:8]
+        where = re.search(r'op_name="([^"]*)"', block) or re.search(r"Allocation type: (.*)", block)
+        found.append((size, " ".join((shape[1].split("{")[0] if shape else "", where[1].strip() if where else ""))))
+    return found[:LISTED]

@@ -215,11 +215,13 @@ def show(found: Estimate, price: float | None) -> None:
         add(kind, f"{count:,} a step, {moved / GB:.2f} GB received by each {'chip' if devices == 1 else 'device'}")
     if compiled.unknown_loops:
         add("note", f"{compiled.unknown_loops} loop(s) of unknown length are counted once")
-    network = f"{1e3 * found.ici_seconds:.0f} ms ICI" + (
-        f" + {1e3 * found.dcn_seconds:.0f} ms DCN" if topology.slices > 1 else ""
+    arithmetic, memory, ici, dcn = (
+        f"{1e3 * seconds:.0f} ms"
+        for seconds in (found.compute_seconds, found.memory_seconds, found.ici_seconds, found.dcn_seconds)
     )
-    add("roofline", f"{1e3 * found.step_seconds:.0f} ms a step, bound by {found.bound}: the longest of arithmetic "
-        f"{1e3 * found.compute_seconds:.0f} ms, memory {1e3 * found.memory_seconds:.0f} ms, network {network}")  # fmt: skip
+    network = f"{ici} ICI + {dcn} DCN" if topology.slices > 1 else f"{ici} ICI"
+    add("roofline", f"{1e3 * found.step_seconds:.0f} ms a step, bound by {found.bound}: the longest of "
+        f"arithmetic {arithmetic}, memory {memory}, network {network}")  # fmt: skip
     add("MFU at the roofline", f"{found.mfu:.1%}")
     add(
         "tokens a second",

@@ -19,10 +19,22 @@ _ARRAY = re.compile(r"\b([a-z]+\d+\w*|pred)\[([\d,]*)\](?:\{([^{}]*)\})?")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%([\w.\-]+) = ")
 _HEADER = re.compile(r"(ENTRY )?%([\w.\-]+) \(.*\{$")
 _CALLED = re.compile(r"\b(?:calls|body|condition|to_apply)=%([\w.\-]+)|branch_computations=\{([^}]*)\}")
-_FREE = frozenset(
-    "parameter constant tuple get-tuple-element bitcast while conditional after-all iota partition-id "
-    "opt-barrier call copy-done".split()
-)
+_FREE = {
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "while",
+    "conditional",
+    "after-all",
+    "iota",
+} | {
+    "partition-id",
+    "opt-barrier",
+    "call",
+    "copy-done",
+}
 """Instructions that move nothing themselves."""
 
 

@@ -129,7 +129,7 @@ def train_step(training: Training, state: State, batch: losses.Batch) -> tuple[S
 
 
 def jit_train_step(training: Training) -> Any:
-    """:func:`train_step` as a run compiles it and as ``--compile-only`` does: the state is donated and stays in place."""
+    """:func:`train_step` as a run and ``--compile-only`` compile it: the state is donated and stays in its place."""
     return jax.jit(
         functools.partial(train_step, training),
         donate_argnums=0,
