@@ -74,8 +74,10 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each named mesh axis; one of them may be -1, which takes all the devices left over."""
+    """Devices along each named mesh axis; one of the last three may be -1, which takes all the devices left over."""
 
+    slice: int = 1
+    """TPU slices, joined by the data centre's network: batch rows are split, weights are copied."""
     data: int = 1
     """Batch rows are split, weights are copied."""
     fsdp: int = -1
@@ -222,8 +224,12 @@ class Config:
     seed: int = 0
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["none", "dots", "full"] = "full"
-    """What the backward pass recomputes in each layer: nothing, all but matrix products, everything."""
+    attention: Literal["auto", "dot", "splash"] = "auto"
+    """``dot`` is jax.nn.dot_product_attention, ``splash`` the Pallas kernel for TPUs (model/attention.py); ``auto``
+    takes splash where the mesh is of TPUs."""
+    remat: Literal["none", "dots", "qkv", "attention", "full"] = "full"
+    """What each layer keeps for the backward pass instead of computing it twice: everything, the matrix products,
+    query, key, value and attended heads, the attended heads, nothing (sizes in model/llama.py)."""
     log_every_steps: int = 10
 
     @property

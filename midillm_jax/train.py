@@ -5,6 +5,7 @@ there, and what it takes is printed (docs/scaling.md).
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -79,6 +80,8 @@ def compile_only(run: config.Config, slice_name: str, json_file: str | None, pri
     topology = chips.parse_topology(slice_name)
     if price is not None and price < 0:
         raise UserError(f"--price-per-chip-hour is {price}; expected 0 or more.")
+    if topology.slices > 1:
+        run = dataclasses.replace(run, mesh=dataclasses.replace(run.mesh, slice=topology.slices))
     config_check.check(run)
     # This process compiles and ends; jax and libtpu read these when they are first imported, which is below.
     os.environ.update(chips.environment(topology))

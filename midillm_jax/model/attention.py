@@ -9,6 +9,15 @@ import numpy as np
 
 from midillm_jax.config import ModelConfig, RopeScaling
 
+ATTENDED = "attended"
+"""Name by which a remat policy (model/llama.py) can keep what attention gives."""
+
+SPLASH_MULTIPLE = 128
+"""A row given to the splash kernel is a multiple of this long: the lanes of a TPU's vector register."""
+SPLASH_BLOCK = 512
+"""Largest block of the splash kernel in queries and in keys; scores of 512 x 512 in float32 are 1 MiB of a TPU's fast
+memory. MaxText's default; not tuned here, where no TPU was."""
+
 
 class Rotation(NamedTuple):
     """Cosines and sines of rotary angles, [B, T, H/2] float32."""
@@ -60,7 +69,62 @@ def packed(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.
         [B, T, N, H].
     """
     same = segment_ids[:, :, None] == segment_ids[:, None, :]
-    return jax.nn.dot_product_attention(query, key, value, mask=same[:, None], is_causal=True)
+    # Pinned: jax may one day choose cuDNN by itself, and cuDNN has ignored segments (MaxText issue 4476).
+    return jax.nn.dot_product_attention(query, key, value, mask=same[:, None], is_causal=True, implementation="xla")
+
+
+def splash(
+    query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array, *, interpret: bool = False
+) -> jax.Array:
+    """:func:`packed` by the Pallas kernel for TPUs: no [T, T] array is ever in memory, blocks above the diagonal are
+    skipped, key and value heads are read as they are.
+
+    The kernel knows no mesh: on more than one device it runs inside jax.shard_map, rows and heads split.
+
+    Args:
+        query: [B, T, N, H], T a multiple of :data:`SPLASH_MULTIPLE`. key, value: [B, T, K, H], K divides N.
+        segment_ids: int32 [B, T].
+        interpret: run the kernel's steps in plain JAX, which works on any device and is slow.
+
+    Returns:
+        [B, T, N, H].
+    """
+    # Pallas takes a second to import; on a CPU or GPU nobody needs it.
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    length, heads, head_dim = query.shape[1:]
+    block = splash_block(length)
+    attend = kernel.make_splash_mha(
+        masks.MultiHeadMask([masks.CausalMask((length, length))] * heads),
+        block_sizes=kernel.BlockSizes(
+            block_q=block,
+            block_kv=block,
+            block_q_dkv=block,
+            block_kv_dkv=block,
+            block_q_dq=block,
+            block_kv_dq=block,
+        ),
+        head_shards=1,
+        q_seq_shards=1,
+        # Saved by name, output and log-normalisers spare the backward pass a second run of the kernel.
+        residual_checkpoint_name=ATTENDED,
+        interpret=interpret,
+    )
+
+    def one_row(q: jax.Array, k: jax.Array, v: jax.Array, ids: jax.Array) -> jax.Array:
+        attended: jax.Array = attend(q, k, v, segment_ids=kernel.SegmentIds(q=ids, kv=ids))
+        return attended
+
+    # The kernel leaves the scale to its caller and wants heads in front.
+    scaled = query * jnp.asarray(head_dim**-0.5, query.dtype)
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (scaled, key, value))
+    return jnp.swapaxes(jax.vmap(one_row)(q, k, v, segment_ids), 1, 2).astype(query.dtype)
+
+
+def splash_block(length: int) -> int:
+    """Queries and keys that the splash kernel handles at a time: the largest part of the row up to SPLASH_BLOCK."""
+    return max(block for block in range(SPLASH_MULTIPLE, SPLASH_BLOCK + 1, SPLASH_MULTIPLE) if length % block == 0)
 
 
 def cached(query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
@@ -73,4 +137,4 @@ def cached(query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array
     Returns:
         [B, T, N, H].
     """
-    return jax.nn.dot_product_attention(query, keys, values, mask=mask[:, None])
+    return jax.nn.dot_product_attention(query, keys, values, mask=mask[:, None], implementation="xla")

@@ -19,21 +19,37 @@ Numbers agree with transformers' LlamaForCausalLM: rotary halves are not interle
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from midillm_jax.config import ModelConfig
 from midillm_jax.model import attention
+from midillm_jax.model.sharding import Placement
 
 Params = dict[str, Any]
 
+_QKV = "qkv"
 REMAT_POLICIES: dict[str, Callable[..., Any]] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "qkv": jax.checkpoint_policies.save_only_these_names(_QKV, attention.ATTENDED),
+    "attention": jax.checkpoint_policies.save_only_these_names(attention.ATTENDED),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+"""What a layer keeps of each token for the backward pass beside its input [D], in numbers of the compute dtype (in
+brackets KiB for Llama-3.2-1B in bfloat16), and what is computed a second time:
+
+``none`` (no policy) keeps every value and computes nothing twice.
+``dots`` keeps the products with weights, 2 D + (N + 2 K) H + 2 F (46): norms, rotation, attention and silu run again.
+``qkv`` keeps query, key, value and attended heads, 2 (N + K) H (10): the output projection and feed-forward run again.
+``attention`` keeps the attended heads, N H (4), and with splash their log-normalisers, N: all but attention runs again.
+``full`` keeps nothing: the whole layer runs again.
+
+With dot attention the scores [N, T, T] are computed again whatever is kept, except by ``none``.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +59,30 @@ class Execution:
     param_dtype: str
     compute_dtype: str
     remat: str
+    """``none`` or one of REMAT_POLICIES."""
+    attention: Literal["dot", "splash"] = "dot"
+    placement: Placement | None = None
+    """Where activations lie on a mesh; without one the compiler decides."""
 
+    def place(self, x: jax.Array, *axes: str) -> jax.Array:
+        """Lays x along its logical axes (model/sharding.py)."""
+        return x if self.placement is None else self.placement.constrain(x, axes)
+
+    def attend(self, query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        """Causal attention inside segments; shapes as in attention.packed."""
+        if self.attention == "dot":
+            return checkpoint_name(attention.packed(query, key, value, segment_ids), attention.ATTENDED)
+        if self.placement is None:
+            return attention.splash(query, key, value, segment_ids)
+        local = self.placement.local(
+            attention.splash, (QUERY_AXES, KEY_AXES, KEY_AXES, ("batch", "length")), QUERY_AXES
+        )
+        return local(query, key, value, segment_ids)
+
+
+QUERY_AXES = ("batch", "length", "heads", "head_dim")
+KEY_AXES = ("batch", "length", "kv_heads", "head_dim")
+RESIDUAL_AXES = ("batch", "length", "width")
 
 INFERENCE = Execution(param_dtype="float32", compute_dtype="float32", remat="none")
 
@@ -97,17 +136,22 @@ class Attention(nnx.Module):
         self.output = _weight(
             rngs, (layers, heads, head_dim, width), ("layers", "heads", "head_dim", "embed"), std, dtype
         )
+        self.run = run
 
     def project(self, x: jax.Array, rotation: attention.Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
         """x [B, T, D] -> rotated query [B, T, N, H], rotated key [B, T, K, H], value [B, T, K, H]."""
         query = jnp.einsum("BTD,DNH->BTNH", x, self.query[...].astype(x.dtype))
         key = jnp.einsum("BTD,DKH->BTKH", x, self.key[...].astype(x.dtype))
         value = jnp.einsum("BTD,DKH->BTKH", x, self.value[...].astype(x.dtype))
-        return attention.rotate(query, rotation), attention.rotate(key, rotation), value
+        query, key = attention.rotate(query, rotation), attention.rotate(key, rotation)
+        query = self.run.place(query, *QUERY_AXES)
+        key, value = self.run.place(key, *KEY_AXES), self.run.place(value, *KEY_AXES)
+        return checkpoint_name(query, _QKV), checkpoint_name(key, _QKV), checkpoint_name(value, _QKV)
 
     def merge(self, heads: jax.Array) -> jax.Array:
         """Attended heads [B, T, N, H] -> [B, T, D]."""
-        return jnp.einsum("BTNH,NHD->BTD", heads, self.output[...].astype(heads.dtype))
+        merged = jnp.einsum("BTNH,NHD->BTD", heads, self.output[...].astype(heads.dtype))
+        return self.run.place(merged, *RESIDUAL_AXES)
 
 
 class FeedForward(nnx.Module):
@@ -118,11 +162,13 @@ class FeedForward(nnx.Module):
         self.gate = _weight(rngs, (layers, width, hidden), ("layers", "embed", "ff"), std, run.param_dtype)
         self.up = _weight(rngs, (layers, width, hidden), ("layers", "embed", "ff"), std, run.param_dtype)
         self.down = _weight(rngs, (layers, hidden, width), ("layers", "ff", "embed"), std, run.param_dtype)
+        self.run = run
 
     def __call__(self, x: jax.Array) -> jax.Array:
         gate = jnp.einsum("BTD,DF->BTF", x, self.gate[...].astype(x.dtype))
         up = jnp.einsum("BTD,DF->BTF", x, self.up[...].astype(x.dtype))
-        return jnp.einsum("BTF,FD->BTD", jax.nn.silu(gate) * up, self.down[...].astype(x.dtype))
+        hidden = self.run.place(jax.nn.silu(gate) * up, "batch", "length", "ff")
+        return self.run.place(jnp.einsum("BTF,FD->BTD", hidden, self.down[...].astype(x.dtype)), *RESIDUAL_AXES)
 
 
 class Block(nnx.Module):
@@ -162,7 +208,11 @@ class Llama(nnx.Module):
         self.run = run
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
-        return jnp.take(self.embedding[...], tokens, axis=0).astype(self.run.compute_dtype)
+        embedded = jnp.take(self.embedding[...], tokens, axis=0).astype(self.run.compute_dtype)
+        # Every device looks all rows of its fsdp group up in its own columns of the table; then rows and columns change
+        # places. Tokens travel, and the table, which is larger, never does.
+        embedded = self.run.place(embedded, "lookup_batch", "length", "embed")
+        return self.run.place(embedded, *RESIDUAL_AXES)
 
     def __call__(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         """Hidden states of packed rows.
@@ -180,7 +230,7 @@ class Llama(nnx.Module):
 
         def layer(x: jax.Array, weights: Any) -> tuple[jax.Array, None]:
             block = nnx.merge(definition, weights)
-            return block(x, rotation, lambda q, k, v: attention.packed(q, k, v, segment_ids)), None
+            return block(x, rotation, lambda q, k, v: self.run.attend(q, k, v, segment_ids)), None
 
         if self.run.remat != "none":
             layer = jax.checkpoint(layer, policy=REMAT_POLICIES[self.run.remat], prevent_cse=False)

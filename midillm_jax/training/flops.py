@@ -17,8 +17,9 @@ import dataclasses
 from midillm_jax.config import Config, ModelConfig
 from midillm_jax.model.head import SLOT_SPANS
 
-FLASH_BACKWARD = 2.5
-"""Products of a flash attention's backward pass (scores again, then dV, dP, dQ, dK) by those of its forward pass."""
+SPLASH_BACKWARD = 3.5
+"""Products of the splash kernel's backward pass by those of its forward pass, which are two: one kernel computes scores,
+dP, dV and dK, another one scores, dP and dQ."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,24 +56,39 @@ def head_rows(config: Config) -> tuple[float, float]:
     return model.text_vocab_size, sum(slots) / len(slots)
 
 
-def step_flops(config: Config, *, flash: bool = True) -> StepFlops:
+def again_flops(config: Config, *, splash: bool) -> tuple[float, float]:
+    """Matrix products, and attention, of one token and layer that the backward pass computes a second time.
+
+    What each policy keeps is said in model/llama.py.
+    """
+    model = config.model
+    once, attention = layer_flops(model), attention_flops(model, config.data.row_length)
+    projections = 2.0 * model.d_model * model.head_dim * (model.num_heads + 2 * model.num_kv_heads)
+    kept = {"none": once, "dots": once, "qkv": projections, "attention": 0.0, "full": 0.0}[config.remat]
+    attended = {"none": True, "dots": False, "qkv": splash, "attention": splash, "full": False}[config.remat]
+    return once - kept, 0.0 if attended else attention
+
+
+def step_flops(config: Config, *, splash: bool = True) -> StepFlops:
     """FLOPs of a whole train step.
 
     Args:
-        flash: whether attention is a kernel that keeps no scores, as on TPU.
+        splash: whether attention is the kernel for TPUs, which keeps no scores.
     """
     model, data = config.model, config.data
     tokens = (data.text_rows + data.music_rows) * data.row_length
-    layers = tokens * model.num_layers * layer_flops(model)
-    attention = tokens * model.num_layers * attention_flops(model, data.row_length)
+    times = tokens * model.num_layers
+    layers = times * layer_flops(model)
+    attention = times * attention_flops(model, data.row_length)
     text, music = head_rows(config)
     head = 2.0 * model.d_model * data.row_length * (data.text_rows * text + data.music_rows * music)
-    again = {"none": 0, "dots": 0, "full": 1}[config.remat]
-    attention_again = 0 if config.remat == "none" else 1
+    layers_again, attention_again = (times * each for each in again_flops(config, splash=splash))
     hardware = (
-        layers * (3 + again)
-        + attention * (1 + attention_again + (FLASH_BACKWARD if flash else 2))
+        3 * layers
+        + layers_again
+        + attention * (1 + (SPLASH_BACKWARD if splash else 2))
+        + attention_again
         # Each chunk's logits are computed again in the backward pass (model/head.py).
-        + head * 4
+        + 4 * head
     )
     return StepFlops(layers, attention, head, 3 * (layers + attention + head), hardware)

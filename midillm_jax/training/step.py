@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from midillm_jax.config import Config
 from midillm_jax.errors import UserError
-from midillm_jax.model import sharding
+from midillm_jax.model import attention, sharding
 from midillm_jax.model.llama import Definition, Execution, Params, head_table
 from midillm_jax.training import loss as losses
 from midillm_jax.training.optimizer import make_optimizer
@@ -39,9 +39,13 @@ def make_training(config: Config, mesh: Mesh) -> Training:
     """Checks what has to fit together and builds the step's static part.
 
     Raises:
-        UserError: rows of the batch that do not divide over the mesh and the accumulation steps.
+        UserError: rows of the batch that do not divide over the mesh and the accumulation steps, or an attention that
+            does not run on the mesh.
     """
-    definition = Definition(config.model, Execution(config.param_dtype, config.compute_dtype, config.remat))
+    run = Execution(
+        config.param_dtype, config.compute_dtype, config.remat, _attention(config, mesh), sharding.Placement(mesh)
+    )
+    definition = Definition(config.model, run)
     parts = config.optimizer.accumulation_steps
     shards = sharding.batch_shards(mesh)
     if shards % jax.process_count():
@@ -62,6 +66,22 @@ def make_training(config: Config, mesh: Mesh) -> Training:
         mesh=mesh,
         layout=losses.Layout(shards, config.data.text_rows // parts, config.data.music_rows // parts),
     )
+
+
+def _attention(config: Config, mesh: Mesh) -> Literal["dot", "splash"]:
+    """The attention that ``config.attention`` means on this mesh, which may be of TPUs that are not here."""
+    platform = mesh.devices.flat[0].platform
+    chosen = config.attention
+    if chosen == "auto":
+        chosen = "splash" if platform == "tpu" else "dot"
+    if chosen == "splash" and platform != "tpu":
+        raise UserError(f"attention: splash runs on TPUs, the mesh is of {platform} devices; use --attention dot.")
+    if chosen == "splash" and config.data.row_length % attention.SPLASH_MULTIPLE:
+        raise UserError(
+            f"data.row_length: splash attention takes rows of a multiple of {attention.SPLASH_MULTIPLE} tokens, found "
+            f"{config.data.row_length}; choose such a length, or --attention dot."
+        )
+    return chosen
 
 
 def state_shardings(training: Training) -> State:

@@ -11,14 +11,14 @@ from midillm_jax.model.llama import INFERENCE, Definition
 
 def test_one_device_gets_a_mesh_with_all_axes() -> None:
     mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
-    assert dict(mesh.shape) == {"data": 1, "fsdp": 1, "tensor": 1}
+    assert dict(mesh.shape) == {"slice": 1, "data": 1, "fsdp": 1, "tensor": 1}
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
         (MeshConfig(data=1, fsdp=2, tensor=1), "does not use exactly the 1 devices"),
-        (MeshConfig(data=-1, fsdp=-1), "at most one of them -1"),
+        (MeshConfig(data=-1, fsdp=-1), "at most one of data, fsdp and tensor -1"),
         (MeshConfig(data=0), "sizes of 1 or more"),
     ],
 )
@@ -29,7 +29,7 @@ def test_a_mesh_that_does_not_fit_is_an_error(config: MeshConfig, words: str) ->
 
 def test_a_dimension_that_does_not_divide_is_named(tiny_model: ModelConfig) -> None:
     definition = Definition(tiny_model, INFERENCE)
-    mesh = jax.sharding.AbstractMesh((1, 1, 4), sharding.AXES)
+    mesh = jax.sharding.AbstractMesh((1, 1, 1, 4), sharding.AXES)
     with pytest.raises(UserError, match=r"'tensor' has 4 devices.* 'kv_heads' \(2\) of blocks.attention.key"):
         sharding.weight_shardings(mesh, definition.abstract(), definition.logical_axes())
 
@@ -37,6 +37,6 @@ def test_a_dimension_that_does_not_divide_is_named(tiny_model: ModelConfig) -> N
 def test_the_vocabulary_is_sharded_too(tiny_model: ModelConfig) -> None:
     config = dataclasses.replace(tiny_model, num_kv_heads=6)
     definition = Definition(config, INFERENCE)
-    mesh = jax.sharding.AbstractMesh((1, 4, 2), sharding.AXES)
+    mesh = jax.sharding.AbstractMesh((1, 1, 4, 2), sharding.AXES)
     placed = sharding.weight_shardings(mesh, definition.abstract(), definition.logical_axes())
     assert placed["embedding"].shard_shape((config.padded_vocab_size, 48)) == (config.padded_vocab_size // 2, 12)
