@@ -18,8 +18,8 @@ from midillm_jax.config import Config, ModelConfig
 from midillm_jax.model.head import SLOT_SPANS
 
 SPLASH_BACKWARD = 3.5
-"""Products of the splash kernel's backward pass by those of its forward pass, which are two: one kernel computes scores,
-dP, dV and dK, another one scores, dP and dQ."""
+"""Products of the splash kernel's backward pass by those of its forward pass, which are two: one kernel computes
+scores, dP, dV and dK, another one scores, dP and dQ."""
 
 
 @dataclasses.dataclass(frozen=True)
