@@ -73,12 +73,15 @@ class Estimate:
         return self.config.steps * self.step_seconds / 3600
 
     @property
-    def peak_bytes(self) -> int:
-        return self.compiled.peak_bytes * self.topology.chip.devices
+    def total_bytes(self) -> int:
+        """What a step holds of a chip's memory: arguments and temporaries, or the compiler's peak if that is more."""
+        compiled = self.compiled
+        held = compiled.argument_bytes + compiled.temporary_bytes
+        return max(held, compiled.peak_bytes) * self.topology.chip.devices
 
     @property
     def fits(self) -> bool:
-        return self.peak_bytes <= self.topology.chip.hbm_bytes
+        return self.total_bytes <= self.topology.chip.hbm_bytes
 
 
 def estimate(config: Config, topology: chips.Topology, compiled: Compiled) -> Estimate:
@@ -158,7 +161,8 @@ def as_dict(found: Estimate, price: float | None) -> dict[str, Any]:
             "arguments": compiled.argument_bytes * devices,
             "donated": compiled.donated_bytes * devices,
             "temporaries": compiled.temporary_bytes * devices,
-            "peak": found.peak_bytes,
+            "peak": compiled.peak_bytes * devices,
+            "total": found.total_bytes,
             "chip": topology.chip.hbm_bytes,
         },
         "biggest_buffers": [{"what": what, "bytes": size} for what, size in compiled.biggest],
@@ -209,7 +213,7 @@ def show(found: Estimate, price: float | None) -> None:
         f"{found.step_tokens:,} tokens a step")  # fmt: skip
     add("memory of a chip", f"arguments {_gib(compiled.argument_bytes * devices)} (donated "
         f"{_gib(compiled.donated_bytes * devices)}), temporaries {_gib(compiled.temporary_bytes * devices)}; "
-        f"peak {_gib(found.peak_bytes)} of {_gib(chip.hbm_bytes)} GiB")  # fmt: skip
+        f"{_gib(found.total_bytes)} of {_gib(chip.hbm_bytes)} GiB")  # fmt: skip
     add("FLOPs a step", f"model {found.flops.model:.3e}, with recomputation {found.flops.hardware:.3e}")
     for kind, (count, moved) in collectives_by_kind(compiled).items():
         add(kind, f"{count:,} a step, {moved / GB:.2f} GB received by each {'chip' if devices == 1 else 'device'}")
@@ -249,7 +253,7 @@ def does_not_fit(found: Estimate) -> str:
     lines = [f"  {_gib(size):>6} GiB  {what}" for what, size in found.compiled.biggest]
     return "\n".join(
         [
-            f"the step takes {_gib(found.peak_bytes)} GiB of a chip of {found.topology.name}, which has "
+            f"the step does not fit a chip of {found.topology.name}: it takes {_gib(found.total_bytes)} GiB of "
             f"{_gib(found.topology.chip.hbm_bytes)}; lower --data.text-rows and --data.music-rows, or raise "
             "--optimizer.accumulation-steps or --mesh.fsdp. The biggest buffers of a chip:",
             *lines,
