@@ -23,7 +23,7 @@ from midillm_jax.training.flops import StepFlops, step_flops
 GIB = 1 << 30
 GB = 1e9
 
-EXPECTED_SHARE = (0.55, 0.85)
+EXPECTED_SHARE = (0.5, 0.85)
 """Of the roofline, what published runs reached at shapes estimated likewise (docs/scaling.md, "Checked against")."""
 
 
