@@ -262,6 +262,9 @@ def _traffic(program: Program, computation: dict[str, Instruction], each: Instru
         return 0
     types = [computation[name].type if name in computation else "" for name in each.operands]
     result = array_bytes(each.type, hbm_only=True)
+    if each.opcode.endswith("-start") and each.type.startswith("("):
+        # (operand, result, context ...): the operand stands there a second time.
+        result = max(0, result - sum(array_bytes(kind, hbm_only=True) for kind in types))
     if each.opcode in ("dynamic-slice", "gather"):
         return 2 * result
     if each.opcode == "dynamic-update-slice":
