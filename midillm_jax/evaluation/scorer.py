@@ -40,7 +40,7 @@ def _batch_nats(
     totals = []
     for slot, table in enumerate(tables):
         targets = head.slot_rows(tokens[:, slot::3] - definition.config.text_vocab_size, slot)
-        losses, _ = head.token_losses(before[:, slot::3], table, targets, len(table), CHUNK)
+        losses, _ = head.token_losses(before[:, slot::3], table, targets, head.first_rows(len(table)), CHUNK)
         totals.append(jnp.sum(jnp.where(counted[:, slot::3], losses, 0.0), axis=1))
     return jnp.stack(totals, axis=1)
 

@@ -22,6 +22,8 @@ AXES = ("slice", "data", "fsdp", "tensor")
 BATCH_AXES = ("slice", "data", "fsdp")
 """Mesh axes that batch rows are split over."""
 
+Axes = tuple[str, ...]
+"""Logical axes of an array."""
 MeshAxes = str | tuple[str, ...] | None
 
 RULES: dict[str, MeshAxes] = {
@@ -99,19 +101,16 @@ class Placement:
         """x, of logical ``axes``, lying as RULES say."""
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec(axes)))
 
-    def local(
-        self, function: Callable[..., jax.Array], inputs: tuple[tuple[str, ...], ...], output: tuple[str, ...]
-    ) -> Callable[..., jax.Array]:
-        """``function`` on each device's own part of its arguments; for kernels that the compiler cannot split."""
+    def local(self, function: Callable[..., Any], inputs: tuple[Axes, ...], outputs: Axes | tuple[Axes, ...]) -> Any:
+        """``function`` on each device's own part of its arguments, for what the compiler does not split well itself."""
         # Pallas kernels do not say along which axes their results vary, so that there is nothing to check.
-        mapped: Callable[..., jax.Array] = jax.shard_map(
+        return jax.shard_map(
             function,
             mesh=self.mesh,
             in_specs=tuple(spec(axes) for axes in inputs),
-            out_specs=spec(output),
+            out_specs=jax.tree.map(spec, outputs, is_leaf=lambda axes: isinstance(axes[0], str)),
             check_vma=False,
         )
-        return mapped
 
 
 def weight_shardings(mesh: Mesh, shapes: Any, logical_axes: Any) -> Any:

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from midillm_jax.config import LossConfig, ModelConfig
-from midillm_jax.model.head import slot_rows, slot_table, token_losses
+from midillm_jax.model.head import first_rows, slot_rows, slot_spans, token_losses
+from midillm_jax.model.sharding import Placement
 from midillm_jax.music import vocab
 
 Batch = dict[str, jax.Array]
@@ -47,7 +48,13 @@ class Layout:
 
 
 def batch_losses(
-    hidden: jax.Array, table: jax.Array, batch: Batch, model: ModelConfig, loss: LossConfig, layout: Layout
+    hidden: jax.Array,
+    table: jax.Array,
+    batch: Batch,
+    model: ModelConfig,
+    loss: LossConfig,
+    layout: Layout,
+    placement: Placement | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Losses and log-normalisers [rows, T] of every token as a target, predicted by the state before it.
 
@@ -55,6 +62,7 @@ def batch_losses(
         hidden: [rows, T, D] of the batch's own tokens.
         table: output head [V, D].
         batch: fields of CONTRACTS, [rows, T], ordered as ``layout`` says.
+        placement: where all this lies; None on one device.
     """
     previous = jnp.pad(hidden, ((0, 0), (1, 0), (0, 0)))[:, :-1]
     tokens = batch["tokens"]
@@ -63,20 +71,20 @@ def batch_losses(
         return max(1, loss.chunk_tokens * layout.shards // rows)
 
     if loss.kind == "full":
-        return token_losses(previous, table, tokens, model.vocab_size, chunk(tokens.shape[0]))
+        return token_losses(previous, table, tokens, first_rows(model.vocab_size), chunk(tokens.shape[0]), placement)
 
     text_hidden, music_hidden = layout.split(previous)
     text_tokens, music_tokens = layout.split(tokens)
     text: tuple[jax.Array, jax.Array] = (jnp.zeros(text_tokens.shape), jnp.zeros(text_tokens.shape))
     if layout.text_rows:
-        text_table = table[: model.text_vocab_size]
-        text = token_losses(text_hidden, text_table, text_tokens, model.text_vocab_size, chunk(layout.text_rows))
+        spans = first_rows(model.text_vocab_size)
+        text = token_losses(text_hidden, table, text_tokens, spans, chunk(layout.text_rows), placement)
     music: tuple[jax.Array, jax.Array] = (jnp.zeros(music_tokens.shape), jnp.zeros(music_tokens.shape))
     if layout.music_rows:
         for slot in range(3):
-            rows = slot_table(table, model.text_vocab_size, slot)
+            spans = slot_spans(slot, model.text_vocab_size)
             targets = slot_rows(music_tokens[:, slot::3] - model.text_vocab_size, slot)
-            parts = token_losses(music_hidden[:, slot::3], rows, targets, rows.shape[0], chunk(layout.music_rows))
+            parts = token_losses(music_hidden[:, slot::3], table, targets, spans, chunk(layout.music_rows), placement)
             music = (music[0].at[:, slot::3].set(parts[0]), music[1].at[:, slot::3].set(parts[1]))
     return layout.join(text[0], music[0]), layout.join(text[1], music[1])
 

@@ -108,7 +108,10 @@ def init_state(training: Training, params: Params) -> State:
 def _sums(training: Training, params: Params, batch: losses.Batch) -> dict[str, jax.Array]:
     config = training.config
     hidden = training.definition.forward(params, batch["tokens"], batch["positions"], batch["segment_ids"])
-    per_token = losses.batch_losses(hidden, head_table(params), batch, config.model, config.loss, training.layout)
+    placement = training.definition.run.placement
+    per_token = losses.batch_losses(
+        hidden, head_table(params), batch, config.model, config.loss, training.layout, placement
+    )
     return losses.sums(*per_token, batch, config.model, config.loss)
 
 
