@@ -1,11 +1,11 @@
 """What each TPU slice would take for each stage: compiled, not run (docs/scaling.md holds the results).
 
-    python benchmarks/pods.py --folder pods                 # all of PLANS: about a minute each, one at a time
+    python benchmarks/pods.py --folder pods                 # all of PLANS, one at a time
     python benchmarks/pods.py --folder pods --only v5e:2x4  # those whose name holds these words
 
-Each plan is compiled in a process of its own by ``python -m midillm_jax.train --compile-only``, which leaves
-``<folder>/<name>.json``; a plan whose file is there is not compiled again, so that an interrupted list goes on. Prints
-a Markdown table of all that are there; ``--json FILE`` writes them as one list.
+Each plan takes one to three CPU minutes in a process of its own, ``python -m midillm_jax.train --compile-only``, which
+leaves ``<folder>/<name>.json``; a plan whose file is there is not compiled again, so that an interrupted list goes on.
+Prints a Markdown table of all that are there; ``--json FILE`` writes them as one list.
 """
 
 import argparse
