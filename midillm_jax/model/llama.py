@@ -43,7 +43,7 @@ REMAT_POLICIES: dict[str, Callable[..., Any]] = {
 brackets KiB for Llama-3.2-1B in bfloat16), and what is computed a second time:
 
 ``none`` (no policy) keeps every value and computes nothing twice.
-``dots`` keeps the products with weights, 2 D + (N + 2 K) H + 2 F (46): norms, rotation, attention and silu run again.
+``dots`` keeps the products with weights, D + (N + 2 K) H + 2 F (42): norms, rotation, attention and silu run again.
 ``qkv`` keeps query, key, value and attended heads, 2 (N + K) H (10): the output projection and feed-forward run again.
 ``attention`` keeps the attended heads, N H (4), and with splash their log-normalisers, N: all but attention runs again.
 ``full`` keeps nothing: the whole layer runs again.

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,14 +49,53 @@ def test_packed_rows_attend_inside_their_segment_only() -> None:
     np.testing.assert_allclose(got, naive(query, key, value, sees), atol=1e-5)
 
 
-def test_no_gradient_crosses_a_segment() -> None:
+def interpreted(*arrays: jax.Array) -> jax.Array:
+    return attention.splash(*arrays, interpret=True)
+
+
+Attend = Callable[..., jax.Array]
+BACKENDS = [
+    pytest.param(attention.packed, jnp.float32, id="dot-float32"),
+    pytest.param(attention.packed, jnp.bfloat16, id="dot-bfloat16"),
+    pytest.param(interpreted, jnp.float32, id="splash-float32"),
+]
+
+
+def packed_row(head_dim: int, dtype: jnp.dtype) -> tuple[jax.Array, ...]:
+    """Query, key, value and segment ids of a row of 256: two segments with padding between and behind them."""
     keys = jax.random.split(jax.random.key(0), 3)
-    query, key, value = (jax.random.normal(k, (1, 12, heads, 8)) for k, heads in zip(keys, (4, 2, 2), strict=True))
-    segments = jnp.array([[1] * 5 + [2] * 7])
+    heads = zip(keys, (4, 2, 2), strict=True)
+    segments = jnp.array([[1] * 100 + [0] * 20 + [2] * 110 + [0] * 26])
+    return *(jax.random.normal(key, (1, 256, count, head_dim), dtype) for key, count in heads), segments
 
-    def second_segment(*qkv: jax.Array) -> jax.Array:
-        return jnp.sum(attention.packed(*qkv, segments)[:, 5:] ** 2)
 
-    for gradient in jax.grad(second_segment, argnums=(0, 1, 2))(query, key, value):
-        assert jnp.all(gradient[:, :5] == 0)
-        assert jnp.any(gradient[:, 5:] != 0)
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_splash_computes_what_dot_does(head_dim: int) -> None:
+    *qkv, segments = packed_row(head_dim, jnp.float32)
+
+    def run(attend: Attend) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        return jax.value_and_grad(lambda *x: jnp.sum(jnp.sin(attend(*x, segments))), argnums=(0, 1, 2))(*qkv)
+
+    (value, gradients), (expected, plain) = run(interpreted), run(attention.packed)
+    assert float(value) == pytest.approx(float(expected), rel=1e-5)
+    for ours, theirs in zip(gradients, plain, strict=True):
+        assert jnp.linalg.norm(ours - theirs) <= 1e-5 * jnp.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize(("attend", "dtype"), BACKENDS)
+@pytest.mark.parametrize(("begin", "end"), [(0, 100), (120, 230)])
+def test_no_gradient_crosses_a_segment(attend: Attend, dtype: jnp.dtype, begin: int, end: int) -> None:
+    *qkv, segments = packed_row(64, dtype)
+
+    def one_segment(*qkv: jax.Array) -> jax.Array:
+        return jnp.sum(attend(*qkv, segments)[:, begin:end].astype(jnp.float32) ** 2)
+
+    for gradient in jax.grad(one_segment, argnums=(0, 1, 2))(*qkv):
+        assert jnp.all(gradient[:, :begin] == 0)
+        assert jnp.all(gradient[:, end:] == 0)
+        assert jnp.any(gradient[:, begin:end] != 0)
+
+
+@pytest.mark.parametrize(("length", "block"), [(128, 128), (384, 384), (640, 128), (2048, 512), (1024, 512)])
+def test_splash_blocks_divide_the_row(length: int, block: int) -> None:
+    assert attention.splash_block(length) == block

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from midillm_jax.config import ModelConfig
-from midillm_jax.model.llama import INFERENCE, Definition, Execution, head_table, parameter_count
+from midillm_jax.model.llama import INFERENCE, REMAT_POLICIES, Definition, Execution, head_table, parameter_count
 
 
 def rows(config: ModelConfig, batch: int, length: int) -> tuple[jax.Array, jax.Array]:
@@ -79,7 +79,7 @@ def test_prefill_and_decode_equal_the_whole_forward(tiny_model: ModelConfig) -> 
     assert int(cache.length) == 10
 
 
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize("remat", list(REMAT_POLICIES))
 def test_remat_changes_no_gradient(tiny_model: ModelConfig, remat: str) -> None:
     tokens, positions = rows(tiny_model, 2, 8)
     segments = jnp.ones((2, 8), int)
@@ -91,6 +91,37 @@ def test_remat_changes_no_gradient(tiny_model: ModelConfig, remat: str) -> None:
 
     for plain, again in zip(jax.tree.leaves(gradient("none")), jax.tree.leaves(gradient(remat)), strict=True):
         np.testing.assert_allclose(plain, again, rtol=1e-4, atol=1e-5)
+
+
+def test_remat_policies_keep_what_they_say(tiny_model: ModelConfig) -> None:
+    """Numbers that a layer keeps of each token beside its input; the input is the scan's carry."""
+    batch, length, layers = 2, 8, tiny_model.num_layers
+    tokens, positions = rows(tiny_model, batch, length)
+    params = Definition(tiny_model, INFERENCE).init(jax.random.key(0))
+
+    def kept(policy: str) -> int:
+        definition = Definition(tiny_model, Execution("float32", "float32", policy))
+        segments = jnp.ones((batch, length), int)
+        _, backward = jax.eval_shape(
+            lambda p: jax.vjp(lambda q: jnp.sum(definition.forward(q, tokens, positions, segments)), p), params
+        )
+        stacked = [
+            leaf.size
+            for leaf in jax.tree.leaves(backward)
+            if leaf.shape[:3] == (layers, batch, length) and jnp.issubdtype(leaf.dtype, jnp.floating)
+        ]
+        return sum(stacked) // (layers * batch * length)
+
+    d, f, h = tiny_model.d_model, tiny_model.d_ff, tiny_model.head_dim
+    n, k = tiny_model.num_heads, tiny_model.num_kv_heads
+    extra = {policy: kept(policy) - d for policy in REMAT_POLICIES}
+    assert extra == {
+        # The last product of a layer is only added, and needed by no gradient.
+        "dots": d + (n + 2 * k) * h + 2 * f,
+        "qkv": 2 * (n + k) * h,
+        "attention": n * h,
+        "full": 0,
+    }
 
 
 def test_bfloat16_stays_near_float32(tiny_model: ModelConfig) -> None:

@@ -1,7 +1,9 @@
 import dataclasses
+import functools
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -22,7 +24,7 @@ from midillm_jax.config import (
 )
 from midillm_jax.errors import UserError
 from midillm_jax.model import sharding
-from midillm_jax.training.step import Training, eval_step, init_state, make_training, place, train_step
+from midillm_jax.training.step import Training, eval_step, init_state, make_training, place, state_shardings, train_step
 
 LENGTH = 18
 
@@ -120,6 +122,12 @@ def test_rows_that_do_not_divide_are_named(tiny_model: ModelConfig) -> None:
         single(run)
 
 
+def test_splash_is_for_tpus_and_dot_for_the_rest(tiny_model: ModelConfig) -> None:
+    assert single(make_config(tiny_model)).definition.run.attention == "dot"
+    with pytest.raises(UserError, match="splash runs on TPUs, the mesh is of cpu devices"):
+        single(make_config(tiny_model, attention="splash"))
+
+
 MESHES = [
     MeshConfig(data=8, fsdp=1, tensor=1),
     MeshConfig(data=1, fsdp=8, tensor=1),
@@ -190,6 +198,29 @@ def step_on_meshes(variants: list[tuple[str, bool]], meshes: list[MeshConfig]) -
     print(json.dumps(results))
 
 
+def compile_step(training: Training) -> Any:
+    shardings = state_shardings(training)
+    function = jax.jit(
+        functools.partial(train_step, training),
+        donate_argnums=0,
+        out_shardings=(shardings, sharding.replicated(training.mesh)),
+    )
+    shapes = jax.eval_shape(lambda: init_state(training, training.definition.init(jax.random.key(0))))
+    state = jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, shardings
+    )
+    return function.lower(state, place(training, make_batch(100))).compile()
+
+
+def collectives_of_a_step(kind: str, mesh: MeshConfig) -> None:
+    """Prints every collective's name and the shapes it gives, from the compiled step."""
+    text = compile_step(on_mesh(mesh, kind, tied=True)).as_text()
+    found = re.findall(
+        r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(", text
+    )
+    print(json.dumps([[name, re.findall(r"\w+\[([\d,]*)\]", shapes)] for shapes, name in found]))
+
+
 def on_eight_devices(call: str) -> Any:
     """What a function of this file prints as JSON in a process with 8 simulated devices."""
     # Eight devices share what cores there are: on a busy machine they wait for one another longer than XLA's 40 s.
@@ -211,6 +242,24 @@ def check_meshes(variants: list[tuple[str, bool]], chosen: slice) -> None:
             assert found["loss"] == pytest.approx(alone["loss"], rel=1e-5), mesh
             assert found["gradient"] <= 1e-5, mesh
             assert found["shard"] == [alone["shard"][0] // mesh.tensor, alone["shard"][1] // mesh.fsdp]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["full", "slot"])
+def test_the_table_is_never_gathered_along_the_vocabulary(kind: str) -> None:
+    found = on_eight_devices(f"collectives_of_a_step({kind!r}, here['MESHES'][2])")
+    assert found
+    rows = mesh_model(tie_embeddings=True).padded_vocab_size
+    first = [int(shape.split(",")[0]) for _, shapes in found for shape in shapes if shape]
+    # The 33,026 rows of the note slot are the most that the slot head brings together, in columns of one device.
+    assert max(first) <= (rows // 2 if kind == "full" else 33_280)
+
+
+def test_the_new_state_takes_the_place_of_the_old(tiny_model: ModelConfig) -> None:
+    training = single(make_config(tiny_model))
+    aliases = re.search(r"input_output_alias=\{(.*?\)) \}", compile_step(training).as_text())
+    assert aliases
+    assert aliases[1].count("alias") == len(jax.tree.leaves(state_shardings(training)))
 
 
 def test_eight_devices_compute_what_one_does() -> None:
