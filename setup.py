@@ -47,6 +47,8 @@ EXTRAS = {
         "apache-beam>=2.77",
         "gcp-storage-emulator>=2026.7",
         "gcsfs>=2026.10",
+        # libtpu, which compiles for TPU slices that are not here, has wheels for Linux alone.
+        'jax[tpu]; sys_platform == "linux" and platform_machine == "x86_64"',
         "llama-models>=0.3",  # carries Llama 3's vocabulary, for one slow test
         "mypy>=2.4",
         "packaging>=26",

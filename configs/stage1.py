@@ -7,8 +7,9 @@ stage 2 (GigaMIDI is gated; without ``--gigamidi`` Lakh takes its place)::
 
     launch/data.sh --tokenizer models/Llama-3.2-1B --gigamidi raw/gigamidi
 
-A TPU v5e-64 or more; not run: no accelerator was at hand. 3.1 B tokens in all, as in the paper: 11,826 steps of 128
-rows x 2,048 tokens. What loss to expect is not known yet.
+A TPU v5e-8 or more: compiled, not run, 8 rows a chip take 8.1 of its 16 GiB (docs/scaling.md has slices, hours and
+the commands). There ``--data.text-rows 32 --data.music-rows 32 --steps 23652``; as it stands, a v5e-64. 3.1 B tokens
+in all, as in the paper: 11,826 steps of 128 rows x 2,048 tokens. What loss to expect is not known yet.
 
 From the paper: the base model, 3.1 B tokens of which 1.7 B are text and 1.4 B MIDI, length 2,048, causal language
 modelling. Not published, hence our own choice: learning rate, schedule, batch, optimiser, initial music rows. We

@@ -4,8 +4,9 @@
 
 The data: launch/data.sh, as for stage1.py.
 
-Begins with the weights of stage1.py. A TPU v5e-64 or more; not run: no accelerator was at hand. About 5 B tokens, as
-in the paper: 19,073 steps of 128 rows x 2,048 tokens. What loss to expect is not known yet.
+Begins with the weights of stage1.py. A TPU v5e-64, or a smaller one with fewer rows a step, as in stage1.py; not run:
+no accelerator was at hand (docs/scaling.md has slices, hours and the commands). About 5 B tokens, as in the paper:
+19,073 steps of 128 rows x 2,048 tokens. What loss to expect is not known yet.
 
 From the paper: the data, the token count, AMT's infilling augmentation (its proportions: a tenth spans, four tenths
 random notes, four tenths instruments, a tenth plain). Not published, hence our own choice: the rest. Workers as

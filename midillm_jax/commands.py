@@ -28,6 +28,7 @@ EXTRAS = {
     "etils": "train",
     "fsspec": "train",
     "grain": "train",
+    "libtpu": "tpu",
     "matplotlib": "train",
     "numba": "train",
     "optax": "train",

@@ -25,7 +25,7 @@ from midillm_jax.model import sharding
 from midillm_jax.model.llama import parameter_count
 from midillm_jax.training import hosts, metrics, optimizer
 from midillm_jax.training.checkpoint import Checkpoints, fresh_state
-from midillm_jax.training.step import State, Training, eval_step, make_training, place, state_shardings, train_step
+from midillm_jax.training.step import State, Training, eval_step, jit_train_step, make_training, place
 
 Sums = dict[str, float]
 
@@ -84,11 +84,7 @@ def _run(
     log: metrics.RunLog,
     stop: list[int],
 ) -> None:
-    step_fn = jax.jit(
-        functools.partial(train_step, training),
-        donate_argnums=0,
-        out_shardings=(state_shardings(training), sharding.replicated(training.mesh)),
-    )
+    step_fn = jit_train_step(training)
     evaluate = jax.jit(functools.partial(eval_step, training), out_shardings=sharding.replicated(training.mesh))
     rate = optimizer.schedule(config.optimizer, config.steps)
     tokens = (config.data.text_rows + config.data.music_rows) * config.data.row_length

@@ -1,6 +1,7 @@
 """The train step and the evaluation step, as pure functions of (state, batch) for jax.jit with NamedSharding."""
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -157,6 +158,25 @@ def train_step(training: Training, state: State, batch: losses.Batch) -> tuple[S
     params, optimizer_state = apply_gradient(training.optimizer, gradient, state["optimizer"], state["params"])
     sums["gradient_norm"] = optax.tree.norm(gradient)
     return {"params": params, "optimizer": optimizer_state}, sums
+
+
+TPU_OPTIONS = {
+    # Gathered whole, weights are multiplied once. In the windows that XLA prefers for large products, partial sums pass
+    # through memory again and again; what that costs is in docs/scaling.md. Above this many MiB, that is never.
+    "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
+}
+"""Options of the compiler for TPUs."""
+
+
+def jit_train_step(training: Training) -> Any:
+    """:func:`train_step` as a run and ``--compile-only`` compile it: the state is donated and stays in its place."""
+    on_tpu = training.mesh.devices.flat[0].platform == "tpu"
+    return jax.jit(
+        functools.partial(train_step, training),
+        donate_argnums=0,
+        out_shardings=(state_shardings(training), sharding.replicated(training.mesh)),
+        compiler_options=TPU_OPTIONS if on_tpu else None,
+    )
 
 
 def eval_step(training: Training, params: Params, batch: losses.Batch) -> dict[str, jax.Array]:

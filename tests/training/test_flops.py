@@ -1,0 +1,106 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from midillm_jax.config import (
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+)
+from midillm_jax.model import head
+from midillm_jax.model.llama import Definition, Execution
+from midillm_jax.training.flops import attention_flops, head_rows, layer_flops, step_flops
+
+LENGTH = 96
+
+
+def make_config(model: ModelConfig, kind: str) -> Config:
+    return Config(
+        name="test",
+        steps=10,
+        model=model,
+        data=DataConfig(tokenizer="", row_length=48, music_rows=10, text_rows=6),
+        optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=0),
+        checkpoint=CheckpointConfig(every_steps=5),
+        eval=EvalConfig(every_steps=5, batches=1),
+        loss=LossConfig(kind=kind),
+        remat="none",
+    )
+
+
+def counted(function: object, *arguments: object) -> float:
+    """XLA's own count of a compiled function's FLOPs, on this machine."""
+    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+
+
+@pytest.fixture
+def wide(tiny_model: ModelConfig) -> ModelConfig:
+    """Wide enough that products of matrices are nearly all there is to count; one layer, so that no loop hides any."""
+    return dataclasses.replace(
+        tiny_model, num_layers=1, d_model=384, d_ff=1024, num_heads=12, num_kv_heads=4, head_dim=48, context_length=512
+    )
+
+
+def layers_and_attention(model: ModelConfig, *, backward: bool) -> float:
+    definition = Definition(model, Execution("float32", "float32", "none"))
+    tokens = jnp.zeros((1, LENGTH), jnp.int32)
+    embedding = {"embedding": jnp.zeros((model.padded_vocab_size, model.d_model))}
+
+    def forward(weights: object) -> jax.Array:
+        return jnp.sum(definition.forward({**weights, **embedding}, tokens, tokens, tokens))
+
+    params = definition.init(jax.random.key(0))
+    del params["embedding"]
+    return counted(jax.value_and_grad(forward) if backward else forward, params)
+
+
+def test_forward_flops_of_a_layer_are_what_xla_counts(wide: ModelConfig) -> None:
+    # Here attention is not the kernel that leaves the upper half out: the whole square is computed.
+    square = attention_flops(wide, LENGTH) * 2 * LENGTH / (LENGTH + 1)
+    expected = LENGTH * (layer_flops(wide) + square)
+    assert layers_and_attention(wide, backward=False) == pytest.approx(expected, rel=0.03)
+
+
+def test_a_train_step_is_three_forward_passes(wide: ModelConfig) -> None:
+    forward = layers_and_attention(wide, backward=False)
+    assert layers_and_attention(wide, backward=True) == pytest.approx(3 * forward, rel=0.03)
+
+
+@pytest.mark.parametrize("rows", [700, 1000])
+def test_head_flops_are_what_xla_counts(rows: int) -> None:
+    hidden, table = jnp.ones((1, LENGTH, 256)), jnp.ones((rows, 256))
+    targets = jnp.zeros((1, LENGTH), jnp.int32)
+    found = counted(lambda h, t: head.token_losses(h, t, targets, head.first_rows(rows), LENGTH)[0], hidden, table)
+    assert found == pytest.approx(2 * LENGTH * 256 * rows, rel=0.03)
+
+
+def test_totals_are_the_parts(wide: ModelConfig) -> None:
+    config = make_config(wide, "full")
+    tokens = 16 * config.data.row_length
+    found = step_flops(config)
+    assert found.layers == tokens * layer_flops(wide)
+    assert found.head == 2 * tokens * wide.d_model * wide.padded_vocab_size
+    assert found.model == 3 * (found.layers + found.attention + found.head)
+    # No remat: only the loss's chunks and the kernel's scores are computed again.
+    again = found.hardware - found.model
+    assert again == pytest.approx(found.head + 1.5 * found.attention)
+    full = step_flops(dataclasses.replace(config, remat="full"))
+    assert full.model == found.model
+    assert full.hardware - found.hardware == pytest.approx(found.layers + found.attention)
+
+
+def test_the_slot_loss_counts_each_kind_of_row_over_its_own_rows(wide: ModelConfig) -> None:
+    """CONTRACTS of the slots: 20,001, 2,001 and 33,026 rows."""
+    config = make_config(wide, "slot")
+    text, music = head_rows(config)
+    assert text == wide.text_vocab_size
+    assert music == pytest.approx((20_001 + 2_001 + 33_026) / 3)
+    data = config.data
+    tokens = data.row_length * (data.text_rows * text + data.music_rows * music)
+    assert step_flops(config).head == pytest.approx(2 * wide.d_model * tokens)
