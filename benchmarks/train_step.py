@@ -149,7 +149,7 @@ class Theirs:
             leaf = np.asarray(flat[weight.path])
             array = leaf[: model.vocab_size] if layer is None and weight.ours[0] == "V" else leaf
             array = array if layer is None else array[layer]
-            weights[name] = torch.from_numpy(np.ascontiguousarray(weight.to_theirs(array, sizes)))
+            weights[name] = torch.from_numpy(weight.to_theirs(array, sizes).copy())
         missing, unexpected = network.load_state_dict(weights, strict=False)
         if unexpected or set(missing) - {"lm_head.weight"}:
             sys.exit(f"transformers' Llama has other weights: {missing} missing, {unexpected} unexpected")
@@ -185,7 +185,7 @@ class Theirs:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(loss)
+        return float(loss.detach())
 
     def ceiling(self, size: int) -> float:
         torch = self.torch
@@ -231,8 +231,7 @@ def serve(arguments: argparse.Namespace) -> None:
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     """One shape, both sides in turns."""
 
-    def model_flops(_):
-        return 1.0
+    from midillm_jax.training.flops import step_flops
 
     sides = ("ours", "torch")
     passed = [f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in WORKER_OPTIONS]
@@ -259,7 +258,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
-    tokens, flops = arguments.rows * arguments.length, 1.0
+    tokens, flops = arguments.rows * arguments.length, step_flops(make_config(arguments)).model
     for found in results.values():
         for clock in ("cpu", "elapsed"):
             found[f"tokens_per_{clock}_second"] = tokens / float(np.median(found[clock]))
