@@ -34,7 +34,7 @@ EXTRAS = {
     ],
     # Writing compressed audio; FluidSynth itself is a program of the operating system.
     "audio": ["soundfile>=0.13"],
-    "tpu": ["jax[tpu]"],
+    "tpu": ["jax[tpu]", "libtpu>=0.0.42"],
     "gpu": ["jax[cuda13]"],
     "vllm": ["vllm"],
     "llamacpp": ["llama-cpp-python"],

@@ -9,7 +9,7 @@ from midillm_jax.config import LossConfig, ModelConfig
 from midillm_jax.errors import UserError
 from midillm_jax.model import embedding
 from midillm_jax.model.embedding import resize_embedding
-from midillm_jax.model.head import token_losses
+from midillm_jax.model.head import first_rows, token_losses
 from midillm_jax.model.llama import INFERENCE, Definition, Params
 from midillm_jax.music import vocab
 from midillm_jax.training.loss import Layout, batch_losses
@@ -117,9 +117,9 @@ def test_mean_rows_cost_text_no_more_than_jensen_says(text_model: ModelConfig, o
     """ln(1 + new/old) nats at most, for any hidden state (Hewitt's note)."""
     hidden = jax.random.normal(jax.random.key(2), (1, 40, text_model.d_model))
     targets = jax.random.randint(jax.random.key(3), (1, 40), 0, 100)
-    before, _ = token_losses(hidden, old["head"][:100], targets, 100, 64)
+    before, _ = token_losses(hidden, old["head"][:100], targets, first_rows(100), 64)
     grown = resize_embedding(old, text_model, 300, "mean", 1)["head"]
-    after, _ = token_losses(hidden, jnp.asarray(grown), targets, 400, 64)
+    after, _ = token_losses(hidden, jnp.asarray(grown), targets, first_rows(400), 64)
     assert 0 < float(jnp.max(after - before)) <= np.log(4) + 1e-4
 
 

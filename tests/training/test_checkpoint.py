@@ -150,9 +150,7 @@ def test_a_float32_master_is_saved_with_bfloat16_weights(run: Config) -> None:
 
 def test_the_master_lies_where_its_weights_lie(run: Config) -> None:
     low = dataclasses.replace(run, param_dtype="bfloat16")
-    sizes = tuple(2 if axis == "tensor" else 1 for axis in sharding.AXES)
-    training = make_training(low, jax.sharding.AbstractMesh(sizes, sharding.AXES))  # type: ignore[arg-type]
-    placed = state_shardings(training)
+    placed = state_shardings(make_training(low, sharding.make_mesh(low.mesh)))
     assert placed["optimizer"].master == placed["params"]
     assert placed["params"]["embedding"].spec[0] == "tensor"
 

@@ -50,7 +50,7 @@ def tiny(tmp_path: Path) -> str:
 def test_what_is_compiled_is_what_a_run_makes(run: Config) -> None:
     """Shapes, dtypes and placement of state and batch, on real data."""
     training = make_training(run, sharding.make_mesh(run.mesh))
-    with open_batches(run, "train") as batches:
+    with open_batches(training, "train") as batches:
         real = place(training, next(batches))
     promised = abstract_batch(training)
     assert real.keys() == promised.keys() == BATCH_DTYPES.keys()

@@ -23,7 +23,7 @@ import pytest
 from midillm_jax import config as configs
 from midillm_jax.config import Config
 from midillm_jax.errors import UserError
-from midillm_jax.model import hf
+from midillm_jax.model import hf, sharding
 from midillm_jax.training import hosts
 from midillm_jax.training.checkpoint import load_params
 
@@ -313,8 +313,8 @@ class _Device:
 
 def shares(owners: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[int, int]]:
     """Each process's share on a mesh of fsdp x tensor devices that belong to these processes."""
-    devices = np.array([[[_Device(owner) for owner in row] for row in owners]], dtype=object)
-    mesh = jax.sharding.AbstractMesh(devices.shape, ("data", "fsdp", "tensor"))
+    devices = np.array([[[[_Device(owner) for owner in row] for row in owners]]], dtype=object)
+    mesh = jax.sharding.AbstractMesh(devices.shape, sharding.AXES)
     found = {}
     numbers = sorted({owner for row in owners for owner in row})
     monkeypatch.setattr(jax, "process_count", lambda: len(numbers))
