@@ -29,6 +29,8 @@ ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PR
 HEARTBEAT = "MIDILLM_HEARTBEAT_SECONDS"
 """A process that was not heard of for so long is taken for dead, and the others end (DEFAULT_HEARTBEAT)."""
 DEFAULT_HEARTBEAT = 100
+WAIT_SECONDS = 1800
+"""Longest that a process waits for the others to have compiled."""
 SHUTDOWN_SECONDS = 60
 """Longest that a process which is done waits for the others to be."""
 GRACE_SECONDS = 15
@@ -72,6 +74,16 @@ def joined() -> Iterator[None]:
 def is_first() -> bool:
     """Whether this process writes and prints for all."""
     return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here; ``what`` is a name used once.
+
+    Before a program's first exchange: Gloo gives up after 30 s, which on a busy machine is less than two processes may
+    be apart in compiling it.
+    """
+    if jax.process_count() > 1:
+        _state().client.wait_at_barrier(f"midillm_jax/{what}", WAIT_SECONDS * 1000)
 
 
 def same_everywhere(value: int) -> int | None:

@@ -113,6 +113,7 @@ def _run(
         if compiled is None:
             with window.aside():
                 compiled = step_fn.lower(state, placed).compile()
+                hosts.wait_for_all("step is compiled")
         state, sums = compiled(state, placed)
         settle()
         pending = (step, sums, batch["record_ids"])

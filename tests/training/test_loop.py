@@ -23,6 +23,7 @@ from midillm_jax.data.packing import Batch
 from midillm_jax.data.rows import Part, RowMaker
 from midillm_jax.errors import UserError
 from midillm_jax.training import loop
+from midillm_jax.training import step as steps
 from midillm_jax.training.checkpoint import load_params
 from midillm_jax.training.loop import train
 
@@ -54,7 +55,7 @@ def test_a_run_logs_evaluates_and_saves(run: Config) -> None:
 
 def wait_share(run: Config, monkeypatch: pytest.MonkeyPatch, *, making: float, stepping: float) -> float:
     """Logged for the last three steps of a run in which a batch, and a step on the device, takes so many seconds."""
-    make, step = RowMaker.make, loop.train_step
+    make, step = RowMaker.make, steps.train_step
 
     def slow_make(self: RowMaker) -> Part:
         time.sleep(making)
@@ -72,7 +73,7 @@ def wait_share(run: Config, monkeypatch: pytest.MonkeyPatch, *, making: float, s
 
     monkeypatch.setattr(RowMaker, "make", slow_make)
     if stepping:
-        monkeypatch.setattr(loop, "train_step", slow_step)
+        monkeypatch.setattr(steps, "train_step", slow_step)
     long = dataclasses.replace(
         run,
         steps=6,
