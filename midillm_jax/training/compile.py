@@ -9,24 +9,20 @@ import re
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from midillm_jax.config import Config
 from midillm_jax.errors import UserError
 from midillm_jax.model import sharding
 from midillm_jax.training import chips, hlo
-from midillm_jax.training.step import Training, init_state, jit_train_step, make_training, state_shardings
-
-BATCH_DTYPES = {
-    "tokens": np.int32,
-    "segment_ids": np.int32,
-    "positions": np.int32,
-    "loss_weights": np.float32,
-    "slot": np.int8,
-}
-"""What training.step.place puts on devices, which data/batches.py makes."""
-
+from midillm_jax.training.step import (
+    DEVICE_FIELDS,
+    Training,
+    init_state,
+    jit_train_step,
+    make_training,
+    state_shardings,
+)
 
 LISTED = 8
 """Buffers that are named when a step does not fit."""
@@ -127,7 +123,7 @@ def abstract_batch(training: Training) -> dict[str, jax.ShapeDtypeStruct]:
     data, parts = training.config.data, training.config.optimizer.accumulation_steps
     shape = (parts, (data.text_rows + data.music_rows) // parts, data.row_length)
     placed = NamedSharding(training.mesh, PartitionSpec(None, sharding.BATCH_AXES))
-    return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=placed) for name, dtype in BATCH_DTYPES.items()}
+    return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=placed) for name, dtype in DEVICE_FIELDS.items()}
 
 
 def _does_not_fit(config: Config, topology: chips.Topology, message: str) -> str:

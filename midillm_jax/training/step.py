@@ -21,7 +21,14 @@ from midillm_jax.training.optimizer import apply_gradient, make_optimizer
 State = dict[str, Any]
 """``params`` and ``optimizer`` (optax state, which counts the steps): an ordinary tree."""
 
-DEVICE_FIELDS = ("tokens", "segment_ids", "positions", "loss_weights", "slot")
+DEVICE_FIELDS: dict[str, type[np.generic]] = {
+    "tokens": np.int32,
+    "segment_ids": np.int32,
+    "positions": np.int32,
+    "loss_weights": np.float32,
+    "slot": np.int8,
+}
+"""Fields of a batch (data/batches.py makes them) that go to devices, and their types."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,9 @@ from jax.sharding import PartitionSpec
 
 from midillm_jax.config import Config
 from midillm_jax.model import sharding
-from midillm_jax.training.compile import BATCH_DTYPES, _named_buffers, abstract_batch, abstract_state
+from midillm_jax.training.compile import _named_buffers, abstract_batch, abstract_state
 from midillm_jax.training.loop import open_batches
-from midillm_jax.training.step import make_training, place
+from midillm_jax.training.step import DEVICE_FIELDS, make_training, place
 
 GIB = 1 << 30
 
@@ -53,7 +53,7 @@ def test_what_is_compiled_is_what_a_run_makes(run: Config) -> None:
     with open_batches(training, "train") as batches:
         real = place(training, next(batches))
     promised = abstract_batch(training)
-    assert real.keys() == promised.keys() == BATCH_DTYPES.keys()
+    assert real.keys() == promised.keys() == DEVICE_FIELDS.keys()
     for name, field in real.items():
         assert (field.shape, field.dtype, field.sharding) == (
             promised[name].shape,
