@@ -2,13 +2,14 @@
 
     pip install torch==2.13.0 transformers
     python benchmarks/train_step.py                            # the demo's shape, then one of 100 M parameters
-    python benchmarks/train_step.py --shapes 1b --dtype bfloat16 --rows 8 --length 2046 --torch-compile   # on a GPU
+    python benchmarks/train_step.py --shapes 1b --dtype bfloat16 --separate --torch-compile --steps 20   # on a GPU
 
 Both train on the same rows of the demo's band with AdamW, the full softmax, the same schedule, clipping and decay;
 torch gets SDPA and its fused AdamW. Each runs in a process of its own and the two take turns, a few steps at a time,
-so that other work on the machine meets both. On a CPU a step is counted in CPU seconds of all threads, and elapsed
-seconds stand beside them. ``bfloat16`` means float32 weights and bfloat16 products (torch: autocast). Achieved FLOP/s
-count three forward passes, no recomputation; the ceiling is a large matrix product of the same library in the same run.
+so that other work on the machine meets both; ``--separate`` runs one after the other, for a GPU that cannot hold both.
+On a CPU a step is counted in CPU seconds of all threads, and elapsed seconds stand beside them. ``bfloat16`` means
+float32 weights and bfloat16 products (torch: autocast). Achieved FLOP/s count three forward passes, no recomputation;
+the ceiling is a large matrix product of random numbers by the same library in the same run.
 """
 
 import argparse
@@ -43,7 +44,7 @@ SHAPES: dict[str, ModelConfig] = {
     ),
     "1b": presets.LLAMA_3_2_1B,
 }
-DEFAULTS = {"demo": (4, 510), "100m": (2, 510), "1b": (8, 2046)}
+DEFAULTS = {"demo": (4, 510), "100m": (2, 510), "1b": (4, 2046)}
 """Rows and tokens a row of each shape."""
 TURN = 5
 """Steps between two changes of turn."""
@@ -61,6 +62,7 @@ def make_config(arguments: argparse.Namespace) -> Config:
         loss=LossConfig(kind="full", chunk_tokens=arguments.chunk_tokens),
         mesh=MeshConfig(),
         compute_dtype=arguments.dtype,
+        attention=arguments.attention,
         remat=arguments.remat,
     )
 
@@ -95,10 +97,11 @@ class Ours:
         self.training = step.make_training(self.config, sharding.make_mesh(self.config.mesh, jax.devices()[:1]))
         params = jax.jit(self.training.definition.init)(jax.random.key(0))
         self.state = jax.jit(functools.partial(step.init_state, self.training))(params)
-        self.step = jax.jit(functools.partial(step.train_step, self.training), donate_argnums=0)
+        self.step = step.jit_train_step(self.training)
         self.device = jax.devices()[0].device_kind
+        self.attention = self.training.definition.run.attention
 
-    def run(self, tokens: np.ndarray) -> float:
+    def run(self, tokens: np.ndarray) -> Any:
         from midillm_jax.training import step
 
         shape = tokens.shape
@@ -110,13 +113,17 @@ class Ours:
             "slot": np.tile((np.arange(shape[1]) % 3).astype(np.int8), (shape[0], 1)),
         }
         self.state, sums = self.step(self.state, step.place(self.training, batch))
-        return float(sums["objective"]) / float(sums["weight"])
+        return sums["objective"] / sums["weight"]
+
+    def peak(self) -> int:
+        import jax
+
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
 
     def ceiling(self, size: int) -> float:
         import jax
-        import jax.numpy as jnp
 
-        x = jnp.ones((size, size), self.config.compute_dtype)
+        x = jax.random.normal(jax.random.key(0), (size, size), self.config.compute_dtype)
         product = jax.jit(lambda a: a @ a)
         return _ceiling(lambda: product(x).block_until_ready(), size)
 
@@ -135,8 +142,7 @@ class Theirs:
 
         self.config = make_config(arguments)
         model = self.config.model
-        with jax.default_device(jax.devices("cpu")[0]):
-            params = Definition(model, Execution("float32", "float32", "none")).init(jax.random.key(0))
+        params = jax.jit(Definition(model, Execution("float32", "float32", "none")).init)(jax.random.key(0))
         fields = hf_config.from_model_config(model, 0, 1, "float32")
         self.torch, self.where = torch, "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -154,8 +160,10 @@ class Theirs:
         if unexpected or set(missing) - {"lm_head.weight"}:
             sys.exit(f"transformers' Llama has other weights: {missing} missing, {unexpected} unexpected")
         network.tie_weights()
+        del params, flat
         self.network = network.to(self.where)
         self.device = torch.cuda.get_device_name() if self.where == "cuda" else "cpu"
+        self.attention = "sdpa"
         if arguments.remat != "none":
             self.network.gradient_checkpointing_enable()
         decayed = {name for name, weight in network.named_parameters() if weight.ndim == 2 and "embed" not in name}
@@ -173,7 +181,7 @@ class Theirs:
         self.schedule, self.steps = schedule(options, self.config.steps), 0
         self.forward = torch.compile(self.network) if arguments.torch_compile else self.network
 
-    def run(self, tokens: np.ndarray) -> float:
+    def run(self, tokens: np.ndarray) -> Any:
         torch = self.torch
         ids = torch.from_numpy(tokens).long().to(self.where)
         for group in self.optimizer.param_groups:
@@ -185,11 +193,14 @@ class Theirs:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(loss.detach())
+        return loss.detach()
+
+    def peak(self) -> int:
+        return self.torch.cuda.max_memory_allocated() if self.where == "cuda" else 0
 
     def ceiling(self, size: int) -> float:
         torch = self.torch
-        x = torch.ones((size, size), dtype=getattr(torch, self.config.compute_dtype), device=self.where)
+        x = torch.randn((size, size), device=self.where).to(getattr(torch, self.config.compute_dtype))
 
         def product() -> None:
             x @ x
@@ -200,14 +211,14 @@ class Theirs:
 
 
 def _ceiling(product: Any, size: int) -> float:
-    """Best FLOP/s of ten products of two size x size matrices."""
+    """Median FLOP/s of ten products of two size x size matrices."""
     product()
     seconds = []
     for _ in range(10):
         began = time.perf_counter()
         product()
         seconds.append(time.perf_counter() - began)
-    return 2 * size**3 / min(seconds)
+    return 2 * size**3 / float(np.median(seconds))
 
 
 def serve(arguments: argparse.Namespace) -> None:
@@ -217,14 +228,17 @@ def serve(arguments: argparse.Namespace) -> None:
     os.dup2(2, 1)
     rows = make_rows(arguments)
     side = Ours(arguments) if arguments.side == "ours" else Theirs(arguments)
-    print(json.dumps({"device": side.device, "ceiling": side.ceiling(arguments.ceiling_size)}), file=answers)
+    about = {"device": side.device, "attention": side.attention, "ceiling": side.ceiling(arguments.ceiling_size)}
+    print(json.dumps(about), file=answers)
     done = 0
     for line in sys.stdin:
         count = int(line)
         cpu, began = time.process_time(), time.perf_counter()
-        losses = [side.run(tokens) for tokens in rows[done : done + count]]
+        # Read at the end of the turn, so that the device never waits for the host.
+        losses = [float(loss) for loss in [side.run(tokens) for tokens in rows[done : done + count]]]
         done += count
         answer = {"losses": losses, "cpu": time.process_time() - cpu, "elapsed": time.perf_counter() - began}
+        answer["peak"] = side.peak()
         print(json.dumps(answer), file=answers)
 
 
@@ -233,24 +247,57 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from midillm_jax.training.flops import step_flops
 
-    sides = ("ours", "torch")
     passed = [f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in WORKER_OPTIONS]
     passed += ["--torch-compile"] if arguments.torch_compile else []
-    workers, results = {}, {}
+    results: dict[str, Any] = {}
+    groups = [(side,) for side in arguments.sides] if arguments.separate else [tuple(arguments.sides)]
+    for sides in groups:
+        results |= take_turns(sides, passed, arguments)
+    tokens, flops = arguments.rows * arguments.length, step_flops(make_config(arguments)).model
+    for found in results.values():
+        for clock in ("cpu", "elapsed"):
+            found[f"tokens_per_{clock}_second"] = tokens / float(np.median(found[clock]))
+        found["flops_per_second"] = flops / float(np.median(found["elapsed"]))
+        found["share_of_ceiling"] = found["flops_per_second"] / found["ceiling"]
+    found = {
+        "shape": arguments.shape,
+        "rows": arguments.rows,
+        "length": arguments.length,
+        "dtype": arguments.dtype,
+        "remat": arguments.remat,
+        "model_flops": flops,
+        **results,
+    }
+    if len(results) == 1:
+        return found
+    ours, theirs = (results[side] for side in ("ours", "torch"))
+    return found | {
+        "ratio_cpu": ours["tokens_per_cpu_second"] / theirs["tokens_per_cpu_second"],
+        "ratio_elapsed": ours["tokens_per_elapsed_second"] / theirs["tokens_per_elapsed_second"],
+        "largest_loss_difference": float(np.max(np.abs(np.subtract(ours["losses"], theirs["losses"])))),
+    }
+
+
+def take_turns(sides: tuple[str, ...], passed: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
+    """What each side answered; the first turn, which compiles and warms up, is left out of the clocks."""
+    workers: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for side in sides:
         command = [sys.executable, __file__, f"--side={side}", *passed]
-        workers[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+        # Torch's worker draws its weights by JAX, which then has to leave a GPU's memory to it.
+        environment = os.environ | ({} if side == "ours" else {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform"})
+        workers[side] = subprocess.Popen(command, env=environment, **pipes)
         results[side] = {"losses": [], "cpu": [], "elapsed": []} | _answer(workers[side])
     for begin in range(0, arguments.steps, TURN):
         count = min(TURN, arguments.steps - begin)
         for side in sides:
-            print(
-                f"\r{arguments.shape}: {side} {begin + count}/{arguments.steps}  ", end="", file=sys.stderr, flush=True
-            )
+            done = f"{arguments.shape}: {side} {begin + count}/{arguments.steps}"
+            print(f"\r{done}  ", end="", file=sys.stderr, flush=True)
             workers[side].stdin.write(f"{count}\n")
             answer = _answer(workers[side])
             results[side]["losses"] += answer["losses"]
-            # The first turn compiles and warms up.
+            results[side]["peak_bytes"] = answer["peak"]
             if begin:
                 results[side]["cpu"].append(answer["cpu"] / count)
                 results[side]["elapsed"].append(answer["elapsed"] / count)
@@ -258,24 +305,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
-    tokens, flops = arguments.rows * arguments.length, step_flops(make_config(arguments)).model
-    for found in results.values():
-        for clock in ("cpu", "elapsed"):
-            found[f"tokens_per_{clock}_second"] = tokens / float(np.median(found[clock]))
-        found["flops_per_second"] = flops / float(np.median(found["elapsed"]))
-        found["share_of_ceiling"] = found["flops_per_second"] / found["ceiling"]
-    ours, theirs = (results[side] for side in sides)
-    return {
-        "shape": arguments.shape,
-        "rows": arguments.rows,
-        "length": arguments.length,
-        "dtype": arguments.dtype,
-        "model_flops": flops,
-        **results,
-        "ratio_cpu": ours["tokens_per_cpu_second"] / theirs["tokens_per_cpu_second"],
-        "ratio_elapsed": ours["tokens_per_elapsed_second"] / theirs["tokens_per_elapsed_second"],
-        "largest_loss_difference": float(np.max(np.abs(np.subtract(ours["losses"], theirs["losses"])))),
-    }
+    return results
 
 
 def _answer(worker: Any) -> dict[str, Any]:
@@ -287,24 +317,33 @@ def _answer(worker: Any) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> None:
-    what = f"{found['shape']}, {found['rows']} rows x {found['length']} tokens, {found['dtype']}"
-    print(f"{what}, {found['ours']['device']}")
-    print(f"{'':8}{'tokens/CPU-s':>14}{'tokens/s':>10}{'GFLOP/s':>10}{'of ceiling':>12}   loss at step 1, 10, 20 ...")
-    for side in ("ours", "torch"):
+    sides = [side for side in ("ours", "torch") if side in found]
+    what = (
+        f"{found['shape']}, {found['rows']} rows x {found['length']} tokens, {found['dtype']}, remat {found['remat']}"
+    )
+    print(f"{what}, {found[sides[0]]['device']}")
+    columns = (
+        f"{'':8}{'attention':>10}{'tokens/CPU-s':>14}{'tokens/s':>10}{'TFLOP/s':>9}{'of ceiling':>12}{'peak GB':>9}"
+    )
+    print(f"{columns}   loss at step 1, 10, 20 ...")
+    for side in sides:
         row = found[side]
         losses = [row["losses"][0], *row["losses"][9::10]]
         print(
-            f"{side:8}{row['tokens_per_cpu_second']:>14,.0f}{row['tokens_per_elapsed_second']:>10,.0f}"
-            f"{row['flops_per_second'] / 1e9:>10,.0f}{row['share_of_ceiling']:>12.0%}   "
+            f"{side:8}{row['attention']:>10}{row['tokens_per_cpu_second']:>14,.0f}"
+            f"{row['tokens_per_elapsed_second']:>10,.0f}{row['flops_per_second'] / 1e12:>9,.3g}"
+            f"{row['share_of_ceiling']:>12.0%}{row['peak_bytes'] / 1e9:>9.1f}   "
             + " ".join(f"{loss:.3f}" for loss in losses)
         )
-    print(
-        f"ours / torch: {found['ratio_cpu']:.2f} a CPU second, {found['ratio_elapsed']:.2f} elapsed; losses differ by "
-        f"{found['largest_loss_difference']:.4f} at most\n"
-    )
+    if len(sides) == 2:
+        print(
+            f"ours / torch: {found['ratio_cpu']:.2f} a CPU second, {found['ratio_elapsed']:.2f} elapsed; losses differ "
+            f"by {found['largest_loss_difference']:.4f} at most"
+        )
+    print(flush=True)
 
 
-WORKER_OPTIONS = ("shape", "rows", "length", "steps", "dtype", "remat", "chunk_tokens", "ceiling_size")
+WORKER_OPTIONS = ("shape", "rows", "length", "steps", "dtype", "attention", "remat", "chunk_tokens", "ceiling_size")
 
 
 def main() -> None:
@@ -314,10 +353,13 @@ def main() -> None:
     parser.add_argument("--length", type=int, help="tokens a row; by shape when left out")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--remat", choices=("none", "full"), default="none")
+    parser.add_argument("--attention", choices=("auto", "dot", "cudnn"), default="auto", help="ours")
+    parser.add_argument("--remat", choices=("none", "dots", "qkv", "full"), default="none", help="torch: none or all")
     parser.add_argument("--chunk-tokens", type=int, default=2048)
     parser.add_argument("--ceiling-size", type=int, default=2048, help="side of the matrices of the ceiling")
     parser.add_argument("--torch-compile", action="store_true")
+    parser.add_argument("--separate", action="store_true", help="one side after the other instead of in turns")
+    parser.add_argument("--sides", nargs="+", choices=("ours", "torch"), default=["ours", "torch"])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--side", choices=("ours", "torch"), help=argparse.SUPPRESS)
     parser.add_argument("--shape", choices=SHAPES, help=argparse.SUPPRESS)

@@ -231,9 +231,10 @@ class Config:
     seed: int = 0
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    attention: Literal["auto", "dot", "splash"] = "auto"
-    """``dot`` is jax.nn.dot_product_attention, ``splash`` the Pallas kernel for TPUs (model/attention.py); ``auto``
-    takes splash where the mesh is of TPUs."""
+    attention: Literal["auto", "dot", "cudnn", "splash"] = "auto"
+    """``dot`` is jax.nn.dot_product_attention in plain XLA, ``cudnn`` the same by cuDNN's kernel for NVIDIA GPUs,
+    ``splash`` the Pallas kernel for TPUs (model/attention.py); ``auto`` takes splash on TPUs, cudnn on GPUs of compute
+    capability 8.0 or higher that compute in bfloat16, and dot elsewhere."""
     remat: Literal["none", "dots", "qkv", "attention", "full"] = "full"
     """What each layer keeps for the backward pass instead of computing it twice: everything, the matrix products,
     query, key, value and attended heads, the attended heads, nothing (sizes in model/llama.py)."""

@@ -68,9 +68,32 @@ def packed(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.
     Returns:
         [B, T, N, H].
     """
-    same = segment_ids[:, :, None] == segment_ids[:, None, :]
-    # Pinned: jax may one day choose cuDNN by itself, and cuDNN has ignored segments (MaxText issue 4476).
-    return jax.nn.dot_product_attention(query, key, value, mask=same[:, None], is_causal=True, implementation="xla")
+    # Pinned: what jax chooses by itself may change.
+    return jax.nn.dot_product_attention(
+        query, key, value, mask=_same_segment(segment_ids), is_causal=True, implementation="xla"
+    )
+
+
+def cudnn(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array) -> jax.Array:
+    """:func:`packed` by cuDNN's fused attention for NVIDIA GPUs: no scores [N, T, T] are in memory, blocks above the
+    diagonal are skipped. Segments reach it as a bias [B, 1, T, T] of the compute dtype that all heads share: asked by
+    segment ids, cuDNN has ignored them (MaxText issue 4476). benchmarks/attention.py tests for leaks where a GPU is.
+
+    Args:
+        query: [B, T, N, H], bfloat16, T even, H a multiple of 8 up to 128. key, value: [B, T, K, H], K divides N.
+        segment_ids: int32 [B, T].
+
+    Returns:
+        [B, T, N, H].
+    """
+    return jax.nn.dot_product_attention(
+        query, key, value, mask=_same_segment(segment_ids), is_causal=True, implementation="cudnn"
+    )
+
+
+def _same_segment(segment_ids: jax.Array) -> jax.Array:
+    """int32 [B, T] -> bool [B, 1, T, T]."""
+    return (segment_ids[:, :, None] == segment_ids[:, None, :])[:, None]
 
 
 def splash(

@@ -60,7 +60,7 @@ class Execution:
     compute_dtype: str
     remat: str
     """``none`` or one of REMAT_POLICIES."""
-    attention: Literal["dot", "splash"] = "dot"
+    attention: Literal["dot", "cudnn", "splash"] = "dot"
     placement: Placement | None = None
     """Where activations lie on a mesh; without one the compiler decides."""
 
@@ -72,12 +72,12 @@ class Execution:
         """Causal attention inside segments; shapes as in attention.packed."""
         if self.attention == "dot":
             return checkpoint_name(attention.packed(query, key, value, segment_ids), attention.ATTENDED)
-        if self.placement is None:
-            return attention.splash(query, key, value, segment_ids)
-        local = self.placement.local(
-            attention.splash, (QUERY_AXES, KEY_AXES, KEY_AXES, ("batch", "length")), QUERY_AXES
-        )
-        return local(query, key, value, segment_ids)
+        kernel = attention.splash if self.attention == "splash" else attention.cudnn
+        if self.placement is not None:
+            kernel = self.placement.local(kernel, (QUERY_AXES, KEY_AXES, KEY_AXES, ("batch", "length")), QUERY_AXES)
+        attended = kernel(query, key, value, segment_ids)
+        # Splash names what it keeps itself.
+        return attended if self.attention == "splash" else checkpoint_name(attended, attention.ATTENDED)
 
 
 QUERY_AXES = ("batch", "length", "heads", "head_dim")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from typing import Any, Literal
 
 import jax
@@ -84,20 +85,42 @@ def make_training(config: Config, mesh: Mesh) -> Training:
     )
 
 
-def _attention(config: Config, mesh: Mesh) -> Literal["dot", "splash"]:
+def _attention(config: Config, mesh: Mesh) -> Literal["dot", "cudnn", "splash"]:
     """The attention that ``config.attention`` means on this mesh, which may be of TPUs that are not here."""
-    platform = mesh.devices.flat[0].platform
-    chosen = config.attention
+    device = mesh.devices.flat[0]
+    chosen, length = config.attention, config.data.row_length
+    why_not = _why_not_cudnn(config, device)
     if chosen == "auto":
-        chosen = "splash" if platform == "tpu" else "dot"
-    if chosen == "splash" and platform != "tpu":
-        raise UserError(f"attention: splash runs on TPUs, the mesh is of {platform} devices; use --attention dot.")
-    if chosen == "splash" and config.data.row_length % attention.SPLASH_MULTIPLE:
+        chosen = "splash" if device.platform == "tpu" else "dot" if why_not else "cudnn"
+    if chosen == "cudnn" and why_not:
+        raise UserError(f"attention: cudnn {why_not}; use --attention dot.")
+    if chosen == "splash" and device.platform != "tpu":
+        raise UserError(
+            f"attention: splash runs on TPUs, the mesh is of {device.platform} devices; use --attention dot."
+        )
+    if chosen == "splash" and length % attention.SPLASH_MULTIPLE:
         raise UserError(
             f"data.row_length: splash attention takes rows of a multiple of {attention.SPLASH_MULTIPLE} tokens, found "
-            f"{config.data.row_length}; choose such a length, or --attention dot."
+            f"{length}; choose such a length, or --attention dot."
         )
     return chosen
+
+
+def _why_not_cudnn(config: Config, device: Any) -> str:
+    """What keeps cuDNN's attention from running, as the rest of a sentence; empty if nothing does."""
+    capability = re.fullmatch(r"(\d+)\.\d+", str(getattr(device, "compute_capability", "")))
+    if device.platform != "gpu" or not capability:
+        return f"runs on NVIDIA GPUs, the mesh is of {device.platform} devices"
+    if int(capability[1]) < 8:
+        return f"needs compute capability 8.0, this GPU has {capability[0]}"
+    if config.compute_dtype != "bfloat16":
+        return f"computes in bfloat16, compute_dtype is {config.compute_dtype}"
+    if config.data.row_length % 2 or config.model.head_dim % 8 or config.model.head_dim > 128:
+        return (
+            f"takes rows of even length and heads of a multiple of 8 up to 128, found {config.data.row_length} and "
+            f"{config.model.head_dim}"
+        )
+    return ""
 
 
 def state_shardings(training: Training) -> State:

@@ -122,10 +122,12 @@ def test_rows_that_do_not_divide_are_named(tiny_model: ModelConfig) -> None:
         single(run)
 
 
-def test_splash_is_for_tpus_and_dot_for_the_rest(tiny_model: ModelConfig) -> None:
+def test_splash_is_for_tpus_cudnn_for_gpus_and_dot_for_the_rest(tiny_model: ModelConfig) -> None:
     assert single(make_config(tiny_model)).definition.run.attention == "dot"
     with pytest.raises(UserError, match="splash runs on TPUs, the mesh is of cpu devices"):
         single(make_config(tiny_model, attention="splash"))
+    with pytest.raises(UserError, match="cudnn runs on NVIDIA GPUs, the mesh is of cpu devices"):
+        single(make_config(tiny_model, attention="cudnn"))
 
 
 MESHES = [
