@@ -346,16 +346,21 @@ def show(found: dict[str, Any]) -> None:
 WORKER_OPTIONS = ("shape", "rows", "length", "steps", "dtype", "attention", "remat", "chunk_tokens", "ceiling_size")
 
 
+def add_step_options(parser: argparse.ArgumentParser) -> None:
+    """How the step is run."""
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--attention", choices=("auto", "dot", "cudnn"), default="auto", help="ours")
+    parser.add_argument("--remat", choices=("none", "dots", "qkv", "full"), default="none", help="torch: none or all")
+    parser.add_argument("--chunk-tokens", type=int, default=2048)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["demo", "100m"])
     parser.add_argument("--rows", type=int, help="rows a step; by shape when left out")
     parser.add_argument("--length", type=int, help="tokens a row; by shape when left out")
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--attention", choices=("auto", "dot", "cudnn"), default="auto", help="ours")
-    parser.add_argument("--remat", choices=("none", "dots", "qkv", "full"), default="none", help="torch: none or all")
-    parser.add_argument("--chunk-tokens", type=int, default=2048)
+    add_step_options(parser)
     parser.add_argument("--ceiling-size", type=int, default=2048, help="side of the matrices of the ceiling")
     parser.add_argument("--torch-compile", action="store_true")
     parser.add_argument("--separate", action="store_true", help="one side after the other instead of in turns")
