@@ -30,6 +30,11 @@ def rows(text: int, music: int) -> list[str]:
 
 STAGE_1, STAGE_2 = ["--config", "stage1.py"], ["--config", "stage2.py"]
 SLOT = ["--loss.kind", "slot"]
+LLAMA_3B = [
+    *("--model.d-model", "3072", "--model.num-layers", "28", "--model.num-heads", "24", "--model.num-kv-heads", "8"),
+    *("--model.head-dim", "128", "--model.d-ff", "8192"),
+]
+"""The fields in which presets.LLAMA_3_2_3B differs from the 1B model."""
 PLANS: dict[str, list[str]] = {
     # 8 rows a chip, the same share of text as in the config.
     "stage1 v5e:2x4": [*STAGE_1, *rows(32, 32), "--compile-only", "v5e:2x4"],
@@ -47,6 +52,9 @@ PLANS: dict[str, list[str]] = {
     "stage2 v5e:8x8": [*STAGE_2, "--compile-only", "v5e:8x8"],
     "stage2 v5e:8x8 slot": [*STAGE_2, *SLOT, "--compile-only", "v5e:8x8"],
     "stage2 v6e:4x4": [*STAGE_2, "--compile-only", "v6e:4x4"],
+    "stage1 3b v5e:4x4": [*STAGE_1, *LLAMA_3B, *rows(32, 32), "--compile-only", "v5e:4x4"],
+    "stage1 3b v5p:2x2x2": [*STAGE_1, *LLAMA_3B, *rows(32, 32), "--compile-only", "v5p:2x2x2"],
+    "stage1 3b v6e:4x4": [*STAGE_1, *LLAMA_3B, *rows(32, 32), "--compile-only", "v6e:4x4"],
     # One chip cannot hold float32 weights, moments and gradients of the 1B model (20 GiB); SmolLM2 it can.
     "smollm2 v5e:1x1": ["--config", "smollm2_stage2.py", "--compile-only", "v5e:1x1"],
     "smollm2 v5e:2x4": ["--config", "smollm2_stage2.py", "--compile-only", "v5e:2x4"],
