@@ -93,6 +93,8 @@ def command(run: Run, folder: Path, corpus: Path, tokens: int, init_from: Path |
         fields["data.text.0.path"] = corpus / "text"
     else:
         fields["init-from"] = init_from
+        # Music rows alone are rows of every stream; stage 1 keeps the config's two streams.
+        fields["data.streams"] = 1
     start = [sys.executable, "-m", "midillm_jax.train", "--config", f"corpus_stage{run.stage}.py"]
     return start + [f"--{name}={value}" for name, value in fields.items()]
 
