@@ -3,7 +3,7 @@
     python benchmarks/head.py
 
 Counts a training step of ``--counted`` (stage2.py) by formula: products of the forward pass once, of the backward pass
-twice, and what ``remat = full`` and the chunked head compute a second time once more; attention counts what is below
+twice, and what ``remat = full`` computes a second time once more; attention counts what is below
 the diagonal. Measures whole steps of ``--measured`` (demo_stage2.py) on random music, both heads in turn in one
 process, in CPU seconds; what is printed is the median and the median of the ratios of neighbours. Prints two tables;
 ``--json FILE`` writes them too.
@@ -51,7 +51,7 @@ def counted_flops(run: Config) -> dict[str, float]:
     again = 1 if run.remat == "full" else 0
     return {
         "layers": (3 + again) * (layers + attention),
-        "head": 4 * 2.0 * model.d_model * rows,
+        "head": 3 * 2.0 * model.d_model * rows,
     }
 
 

@@ -28,7 +28,7 @@ from midillm_jax.config import LossConfig, ModelConfig
 from midillm_jax.data.demo import write_band
 from midillm_jax.model import hf
 from midillm_jax.model.embedding import INITIALISERS, resize_embedding
-from midillm_jax.model.head import token_losses
+from midillm_jax.model.head import first_rows, token_losses
 from midillm_jax.model.llama import INFERENCE, Definition, Params, head_table
 from midillm_jax.music import vocab
 from midillm_jax.music.amt import encode_midi
@@ -80,11 +80,12 @@ def losses(table: jax.Array, text: Rows, music: Rows, model: ModelConfig, chunk:
     """Means in nats a token, of rows given as (tokens, hidden states)."""
 
     def of_text(rows: int) -> jax.Array:
-        return jnp.mean(token_losses(text[1][:, :-1], table[:rows], text[0][:, 1:], rows, chunk)[0])
+        return jnp.mean(token_losses(text[1][:, :-1], table, text[0][:, 1:], first_rows(rows), chunk).losses)
 
     def of_music(kind: Literal["full", "slot"]) -> jax.Array:
         layout = Layout(1, 0, len(music[0]))
-        each, _ = batch_losses(music[1], table, {"tokens": music[0]}, model, LossConfig(kind), layout)
+        batch = {"tokens": music[0], "loss_weights": jnp.ones(music[0].shape)}
+        _, each = batch_losses(music[1], table, batch, model, LossConfig(kind), layout)
         return jnp.mean(each[:, 3:])
 
     return {

@@ -40,7 +40,7 @@ def _batch_nats(
     totals = []
     for slot, table in enumerate(tables):
         targets = head.slot_rows(tokens[:, slot::3] - definition.config.text_vocab_size, slot)
-        losses, _ = head.token_losses(before[:, slot::3], table, targets, head.first_rows(len(table)), CHUNK)
+        losses = head.token_losses(before[:, slot::3], table, targets, head.first_rows(len(table)), CHUNK).losses
         totals.append(jnp.sum(jnp.where(counted[:, slot::3], losses, 0.0), axis=1))
     return jnp.stack(totals, axis=1)
 
@@ -52,7 +52,7 @@ class Scorer:
         self._params = params
         dtype = definition.run.compute_dtype
         self._tables = tuple(
-            head.slot_table(head_table(params), definition.config.text_vocab_size, slot).astype(dtype)
+            head.span_rows(head_table(params), head.slot_spans(slot, definition.config.text_vocab_size)).astype(dtype)
             for slot in range(len(SLOTS))
         )
         self._nats = jax.jit(functools.partial(_batch_nats, definition))

@@ -61,32 +61,56 @@ def slot_spans(slot: int, text_vocab_size: int) -> tuple[Span, ...]:
     return tuple(Span(text_vocab_size + start, size) for start, size in SLOT_SPANS[slot])
 
 
+class Losses(NamedTuple):
+    """What :func:`token_losses` returns. Only ``objective`` has a gradient."""
+
+    objective: jax.Array
+    """float32 scalar: the sum over tokens of weight x (loss + z_loss x log_z ** 2)."""
+    losses: jax.Array
+    """float32 [B, T], nats."""
+    log_zs: jax.Array
+    """float32 [B, T], the logarithm of each softmax's normaliser."""
+
+
 def token_losses(
     hidden: jax.Array,
     table: jax.Array,
     targets: jax.Array,
     spans: tuple[Span, ...],
     chunk: int,
+    *,
+    weights: jax.Array | None = None,
+    z_loss: float = 0.0,
     placement: Placement | None = None,
-) -> tuple[jax.Array, jax.Array]:
+) -> Losses:
     """Negative log-likelihood of each target under a softmax over the rows of ``table`` that lie in ``spans``.
 
-    On a mesh every device multiplies its own tokens by its own share of these rows, gathered over fsdp once. Its share
-    of the table's gradient adds up over all chunks before it is reduced over the mesh, once.
+    Differentiated, it computes the objective's gradient together with the losses, chunk by chunk, so that no logit is
+    computed twice; the backward pass only multiplies by what it is given. On a mesh every device multiplies its own
+    tokens by its own share of the rows, gathered over fsdp once; its share of the table's gradient adds up over all
+    chunks before it is reduced over the mesh, once.
 
     Args:
         hidden: [B, T, D], the states that predict; products are computed in its dtype and added up in float32.
         table: [R, D].
         targets: int32 [B, T], numbers within the spans' rows, counted from 0 through all of them; any other number
             gets a meaningless finite loss.
-        spans: rows that take part.
-        chunk: positions of T whose logits exist at one time; the backward pass computes them a second time.
+        spans: rows that take part, in the table's order.
+        chunk: positions of T whose logits exist at one time.
+        weights: float32 [B, T] of the objective; 1 everywhere if not given. A token of weight 0 gives no gradient.
+        z_loss: weight of the squared log-normalisers in the objective.
         placement: where ``hidden`` and ``table`` lie; None on one device.
-
-    Returns:
-        losses [B, T] in nats and log-normalisers [B, T], float32.
     """
-    return _losses(_Head(spans, min(chunk, hidden.shape[1]), table.shape[0], placement), hidden, table, targets)
+    if weights is None:
+        weights = jnp.ones(targets.shape, jnp.float32)
+    head = _Head(spans, min(chunk, hidden.shape[1]), table.shape[0], z_loss, placement)
+    objective, losses, log_zs = _losses(head, hidden, table, targets, weights)
+    return Losses(objective, jax.lax.stop_gradient(losses), jax.lax.stop_gradient(log_zs))
+
+
+def span_rows(table: jax.Array, spans: tuple[Span, ...]) -> jax.Array:
+    """The rows of ``table`` that lie in ``spans``, one span after the other."""
+    return jnp.concatenate([table[start : start + size] for start, size in spans])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +120,7 @@ class _Head:
     spans: tuple[Span, ...]
     chunk: int
     table_rows: int
+    z_loss: float
     placement: Placement | None
 
     @property
@@ -112,48 +137,65 @@ class _Head:
         return self.spans[0].start == 0 and 8 * self.spans[0].size > 7 * self.table_rows
 
     def _part(self) -> jax.Array | int:
-        return 0 if self.placement is None else jax.lax.axis_index("tensor")
+        return 0 if self._parts == 1 else jax.lax.axis_index("tensor")
 
-    def _wanted(self) -> np.ndarray:
-        """Row of the table for each row of the softmax, padded to suit tiles and mesh; padding lies past the table."""
+    def _taken(self, local: jax.Array) -> jax.Array:
+        """This device's share of the softmax's rows, of as many columns as it has; linear in ``local``."""
+        if self._in_place:
+            return local
+        padding = -self.count % (TILE * self._parts)
+        if self._parts == 1:
+            return jnp.pad(span_rows(local, self.spans), ((0, padding), (0, 0)))
+        # Every device places the wanted rows that it has, and zeros for the others; added up, they are dealt out.
         wanted = np.concatenate([np.arange(start, start + size) for start, size in self.spans])
-        return np.pad(wanted, (0, -len(wanted) % (TILE * self._parts)), constant_values=self.table_rows)
-
-    def _held(self, local: jax.Array) -> jax.Array:
-        """Where a wanted row lies in this device's rows; their number, one too many, for those it does not have."""
-        at = self._wanted() - self._part() * local.shape[0]
-        return jnp.where((at >= 0) & (at < local.shape[0]), at, local.shape[0])
+        wanted = np.pad(wanted, (0, padding), constant_values=self.table_rows)
+        place = wanted - self._part() * local.shape[0]
+        at = jnp.where((place >= 0) & (place < local.shape[0]), place, local.shape[0])
+        return jax.lax.psum_scatter(
+            local.at[at].get(mode="fill", fill_value=0), "tensor", scatter_dimension=0, tiled=True
+        )
 
     def rows(self, local: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
         """This device's share of the softmax's rows, whole [r, D], and their numbers [1, 1, r]."""
-        mine = local.astype(dtype)
-        if not self._in_place:
-            mine = mine.at[self._held(local)].get(mode="fill", fill_value=0)
-            if self._parts > 1:
-                mine = jax.lax.psum_scatter(mine, "tensor", scatter_dimension=0, tiled=True)
+        mine = self._taken(local.astype(dtype))
         if self.placement is not None:
             mine = jax.lax.all_gather(mine, "fsdp", axis=1, tiled=True)
         return mine, self._part() * mine.shape[0] + jnp.arange(mine.shape[0])[None, None]
 
-    def scatter(self, gradient: jax.Array, local: jax.Array) -> jax.Array:
-        """The transpose of :meth:`rows`: gradient [r, D] of this device's tokens -> that of the local table."""
-        if self.placement is not None:
-            gradient = jax.lax.psum_scatter(gradient, "fsdp", scatter_dimension=1, tiled=True)
-            gradient = jax.lax.psum(gradient, ("slice", "data"))
-        if not self._in_place:
-            if self._parts > 1:
-                gradient = jax.lax.all_gather(gradient, "tensor", axis=0, tiled=True)
-            gradient = jnp.zeros(local.shape, gradient.dtype).at[self._held(local)].add(gradient, mode="drop")
-        return gradient.astype(local.dtype)
+    def reduced(self, gradient: jax.Array) -> jax.Array:
+        """Gradient [r, D] of rows by this device's tokens -> by all tokens, of this device's columns."""
+        if self.placement is None:
+            return gradient
+        gradient = jax.lax.psum_scatter(gradient, "fsdp", scatter_dimension=1, tiled=True)
+        return jax.lax.psum(gradient, ("slice", "data"))
+
+    def spread(self, gradient: jax.Array, local: jax.Array) -> jax.Array:
+        """The gradient of the local table whose rows, as :meth:`_taken` gives them, have this one."""
+        of_table = jax.linear_transpose(self._taken, jax.ShapeDtypeStruct(local.shape, gradient.dtype))
+        return of_table(gradient)[0].astype(local.dtype)
 
     def over_parts(self, reduce: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
         """Reduces over the devices that share a softmax."""
         return x if self._parts == 1 else reduce(x, "tensor")
 
-    def logits(self, states: jax.Array, rows: jax.Array, numbers: jax.Array) -> jax.Array:
-        """[B, t, D] by [r, D] -> [B, t, r] float32, -inf in padding."""
+    def scores(
+        self, states: jax.Array, rows: jax.Array, numbers: jax.Array, ids: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """[B, t, D] by [r, D] -> logits [B, t, r] (-inf in padding), losses and log-normalisers [B, t]; float32."""
         logits = jnp.einsum("BTD,RD->BTR", states, rows, preferred_element_type=jnp.float32)
-        return jnp.where(numbers < self.count, logits, -jnp.inf)
+        logits = jnp.where(numbers < self.count, logits, -jnp.inf)
+        top = self.over_parts(jax.lax.pmax, jnp.max(logits, axis=-1))
+        # A comparison instead of a gather: on one device of several the target may lie elsewhere.
+        chosen = jnp.sum(jnp.where(numbers == ids[..., None], logits, 0.0), axis=-1)
+        mass = jnp.sum(jnp.exp(logits - top[..., None]), axis=-1)
+        mass, chosen = self.over_parts(jax.lax.psum, jnp.stack([mass, chosen]))
+        log_z = top + jnp.log(mass)
+        return logits, log_z - chosen, log_z
+
+    def objective(self, losses: jax.Array, log_zs: jax.Array, weights: jax.Array) -> jax.Array:
+        # Where the weight is 0 a loss means nothing: it must not reach the sum, not even as 0 x inf.
+        each = jnp.where(weights > 0, losses + self.z_loss * jnp.square(log_zs), 0.0)
+        return jnp.sum(weights * each)
 
     def chunks(self, *fields: jax.Array) -> tuple[jax.Array, ...]:
         """[B, T, ...] -> [chunks, B, chunk, ...], the last one padded with zeros."""
@@ -164,7 +206,7 @@ class _Head:
 
         return tuple(one(x) for x in fields)
 
-    def mapped(self, function: Callable[..., Any], inputs: tuple[Axes, ...], outputs: tuple[Axes, ...]) -> Any:
+    def mapped(self, function: Callable[..., Any], inputs: tuple[Axes, ...], outputs: Axes | tuple[Axes, ...]) -> Any:
         """``function`` on every device's part."""
         return function if self.placement is None else self.placement.local(function, inputs, outputs)
 
@@ -176,54 +218,57 @@ def _joined(x: jax.Array, length: int) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _losses(head: _Head, hidden: jax.Array, table: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _losses(head: _Head, hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array) -> Losses:
     def local(hidden: jax.Array, table: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
         rows, numbers = head.rows(table, hidden.dtype)
 
         def one(_: None, scanned: tuple[jax.Array, ...]) -> tuple[None, tuple[jax.Array, jax.Array]]:
             states, ids = scanned
-            logits = head.logits(states, rows, numbers)
-            top = head.over_parts(jax.lax.pmax, jnp.max(logits, axis=-1))
-            # A comparison instead of a gather: on one device of several the target may lie elsewhere.
-            chosen = jnp.sum(jnp.where(numbers == ids[..., None], logits, 0.0), axis=-1)
-            mass = jnp.sum(jnp.exp(logits - top[..., None]), axis=-1)
-            mass, chosen = head.over_parts(jax.lax.psum, jnp.stack([mass, chosen]))
-            log_z = top + jnp.log(mass)
-            return None, (log_z - chosen, log_z)
+            return None, head.scores(states, rows, numbers, ids)[1:]
 
         _, (losses, log_zs) = jax.lax.scan(one, None, head.chunks(hidden, targets))
         return _joined(losses, hidden.shape[1]), _joined(log_zs, hidden.shape[1])
 
-    return head.mapped(local, (HIDDEN_AXES, TABLE_AXES, TOKEN_AXES), (TOKEN_AXES, TOKEN_AXES))(hidden, table, targets)
+    inputs, outputs = (HIDDEN_AXES, TABLE_AXES, TOKEN_AXES), (TOKEN_AXES, TOKEN_AXES)
+    losses, log_zs = head.mapped(local, inputs, outputs)(hidden, table, targets)
+    return Losses(head.objective(losses, log_zs, weights), losses, log_zs)
 
 
-def _losses_forward(head: _Head, hidden: jax.Array, table: jax.Array, targets: jax.Array) -> tuple[Any, Any]:
-    losses, log_zs = _losses(head, hidden, table, targets)
-    return (losses, log_zs), (hidden, table, targets, log_zs)
+def _losses_forward(
+    head: _Head, hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array
+) -> tuple[Losses, tuple[jax.Array, ...]]:
+    def local(hidden: jax.Array, table: jax.Array, *per_token: jax.Array) -> tuple[jax.Array, ...]:
+        rows, numbers = head.rows(table, hidden.dtype)
+
+        def one(gradient: jax.Array, scanned: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+            states, ids, weight = scanned
+            logits, losses, log_z = head.scores(states, rows, numbers, ids)
+            of_logits = jnp.exp(logits - log_z[..., None]) * (weight * (1 + 2 * head.z_loss * log_z))[..., None]
+            of_logits = (of_logits - jnp.where(numbers == ids[..., None], weight[..., None], 0.0)).astype(states.dtype)
+            gradient += jnp.einsum("BTR,BTD->RD", of_logits, states, preferred_element_type=jnp.float32)
+            of_states = jnp.einsum("BTR,RD->BTD", of_logits, rows, preferred_element_type=jnp.float32)
+            return gradient, (losses, log_z, head.over_parts(jax.lax.psum, of_states).astype(states.dtype))
+
+        zeros = jnp.zeros(rows.shape, jnp.float32)
+        gradient, outputs = jax.lax.scan(one, zeros, head.chunks(hidden, *per_token))
+        return (*(_joined(x, hidden.shape[1]) for x in outputs), head.reduced(gradient))
+
+    inputs, outputs = (
+        (HIDDEN_AXES, TABLE_AXES, TOKEN_AXES, TOKEN_AXES),
+        (TOKEN_AXES, TOKEN_AXES, HIDDEN_AXES, TABLE_AXES),
+    )
+    losses, log_zs, of_hidden, of_rows = head.mapped(local, inputs, outputs)(hidden, table, targets, weights)
+    # The table itself is kept for its shape alone; its rows' gradient is smaller than the table's for most spans.
+    return Losses(head.objective(losses, log_zs, weights), losses, log_zs), (of_hidden, of_rows, table)
 
 
 def _losses_backward(
-    head: _Head, kept: tuple[jax.Array, ...], cotangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array, None]:
-    def local(hidden: jax.Array, table: jax.Array, *per_token: jax.Array) -> tuple[jax.Array, jax.Array]:
-        rows, numbers = head.rows(table, hidden.dtype)
-
-        def one(gradient: jax.Array, scanned: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-            states, ids, log_z, of_loss, of_log_z = scanned
-            share = jnp.exp(head.logits(states, rows, numbers) - log_z[..., None])
-            of_logits = share * (of_loss + of_log_z)[..., None]
-            of_logits = (of_logits - jnp.where(numbers == ids[..., None], of_loss[..., None], 0.0)).astype(states.dtype)
-            gradient += jnp.einsum("BTR,BTD->RD", of_logits, states, preferred_element_type=jnp.float32)
-            return gradient, jnp.einsum("BTR,RD->BTD", of_logits, rows, preferred_element_type=jnp.float32)
-
-        zeros = jnp.zeros(rows.shape, jnp.float32)
-        gradient, of_hidden = jax.lax.scan(one, zeros, head.chunks(hidden, *per_token))
-        of_hidden = head.over_parts(jax.lax.psum, _joined(of_hidden, hidden.shape[1]))
-        return of_hidden.astype(hidden.dtype), head.scatter(gradient, table)
-
-    inputs = (HIDDEN_AXES, TABLE_AXES, *(TOKEN_AXES,) * 4)
-    of_hidden, of_table = head.mapped(local, inputs, (HIDDEN_AXES, TABLE_AXES))(*kept, *cotangents)
-    return of_hidden, of_table, None
+    head: _Head, kept: tuple[jax.Array, ...], cotangents: Losses
+) -> tuple[jax.Array, jax.Array, None, None]:
+    of_hidden, of_rows, table = kept
+    scale = cotangents.objective
+    of_table = head.mapped(head.spread, (TABLE_AXES, TABLE_AXES), TABLE_AXES)(scale * of_rows, table)
+    return (scale * of_hidden).astype(of_hidden.dtype), of_table, None, None
 
 
 _losses.defvjp(_losses_forward, _losses_backward)
@@ -238,8 +283,3 @@ def slot_rows(amt_ids: jax.Array, slot: int) -> jax.Array:
         row = jnp.where(inside, amt_ids - start + offset, row)
         offset += size
     return row
-
-
-def slot_table(table: jax.Array, text_vocab_size: int, slot: int) -> jax.Array:
-    """The slot's own rows of the head, [20,001 or 2,001 or 33,026, D]."""
-    return jnp.concatenate([table[start : start + size] for start, size in slot_spans(slot, text_vocab_size)])

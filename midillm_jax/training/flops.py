@@ -6,7 +6,7 @@ a percent or less. Two totals:
 model FLOPs
     three times the forward pass, whatever is recomputed: the numerator of MFU (PaLM, arXiv 2204.02311, appendix B).
 hardware FLOPs
-    with what remat, the loss and the attention kernel's backward pass compute again: what the chip has to do.
+    with what remat and the attention kernel's backward pass compute again: what the chip has to do.
 
 Attention is counted as causal, (T + 1) / 2 keys a query, with each row one segment; packing several into a row makes it
 less. MaxText counts alike since its pull request 1988; before, and in many papers, the whole square is counted.
@@ -88,7 +88,7 @@ def step_flops(config: Config, *, splash: bool = True) -> StepFlops:
         + layers_again
         + attention * (1 + (SPLASH_BACKWARD if splash else 2))
         + attention_again
-        # Each chunk's logits are computed again in the backward pass (model/head.py).
-        + 4 * head
+        # Logits are computed once, their gradient in the same pass (model/head.py).
+        + 3 * head
     )
     return StepFlops(layers, attention, head, 3 * (layers + attention + head), hardware)

@@ -11,12 +11,13 @@ Which slot a token has follows from its index: data/batches.py puts every onset 
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from midillm_jax.config import LossConfig, ModelConfig
-from midillm_jax.model.head import first_rows, slot_rows, slot_spans, token_losses
+from midillm_jax.model.head import Span, first_rows, slot_rows, slot_spans, token_losses
 from midillm_jax.model.sharding import Placement
 from midillm_jax.music import vocab
 
@@ -56,7 +57,9 @@ def batch_losses(
     layout: Layout,
     placement: Placement | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Losses and log-normalisers [rows, T] of every token as a target, predicted by the state before it.
+    """The batch's objective, a scalar, and the loss of every token, predicted by the state before it, [rows, T].
+
+    Only the objective has a gradient: the sum over tokens of weight x (loss + z_loss x squared log-normaliser).
 
     Args:
         hidden: [rows, T, D] of the batch's own tokens.
@@ -65,33 +68,33 @@ def batch_losses(
         placement: where all this lies; None on one device.
     """
     previous = jnp.pad(hidden, ((0, 0), (1, 0), (0, 0)))[:, :-1]
-    tokens = batch["tokens"]
 
-    def chunk(rows: int) -> int:
-        return max(1, loss.chunk_tokens * layout.shards // rows)
+    def losses(fields: Sequence[jax.Array], spans: tuple[Span, ...]) -> tuple[jax.Array, jax.Array]:
+        states, targets, weights = fields
+        chunk = max(1, loss.chunk_tokens * layout.shards // states.shape[0])
+        found = token_losses(
+            states, table, targets, spans, chunk, weights=weights, z_loss=loss.z_loss, placement=placement
+        )
+        return found.objective, found.losses
 
+    fields = (previous, batch["tokens"], batch["loss_weights"])
     if loss.kind == "full":
-        return token_losses(previous, table, tokens, first_rows(model.vocab_size), chunk(tokens.shape[0]), placement)
+        return losses(fields, first_rows(model.vocab_size))
 
-    text_hidden, music_hidden = layout.split(previous)
-    text_tokens, music_tokens = layout.split(tokens)
-    text: tuple[jax.Array, jax.Array] = (jnp.zeros(text_tokens.shape), jnp.zeros(text_tokens.shape))
+    of_text, of_music = zip(*(layout.split(field) for field in fields), strict=True)
+    objective, text, music = jnp.zeros(()), jnp.zeros(of_text[1].shape), jnp.zeros(of_music[1].shape)
     if layout.text_rows:
-        spans = first_rows(model.text_vocab_size)
-        text = token_losses(text_hidden, table, text_tokens, spans, chunk(layout.text_rows), placement)
-    music: tuple[jax.Array, jax.Array] = (jnp.zeros(music_tokens.shape), jnp.zeros(music_tokens.shape))
+        objective, text = losses(of_text, first_rows(model.text_vocab_size))
     if layout.music_rows:
         for slot in range(3):
-            spans = slot_spans(slot, model.text_vocab_size)
-            targets = slot_rows(music_tokens[:, slot::3] - model.text_vocab_size, slot)
-            parts = token_losses(music_hidden[:, slot::3], table, targets, spans, chunk(layout.music_rows), placement)
-            music = (music[0].at[:, slot::3].set(parts[0]), music[1].at[:, slot::3].set(parts[1]))
-    return layout.join(text[0], music[0]), layout.join(text[1], music[1])
+            states, targets, weights = (field[:, slot::3] for field in of_music)
+            targets = slot_rows(targets - model.text_vocab_size, slot)
+            of_slot, each = losses((states, targets, weights), slot_spans(slot, model.text_vocab_size))
+            objective, music = objective + of_slot, music.at[:, slot::3].set(each)
+    return objective, layout.join(text, music)
 
 
-def sums(
-    losses: jax.Array, log_zs: jax.Array, batch: Batch, model: ModelConfig, loss: LossConfig
-) -> dict[str, jax.Array]:
+def sums(objective: jax.Array, losses: jax.Array, batch: Batch, model: ModelConfig) -> dict[str, jax.Array]:
     """What a step adds up over its tokens, float32 scalars.
 
     ``objective`` and ``weight`` make the loss; ``text_nats`` / ``text_tokens``, ``onset_nats``,
@@ -99,9 +102,6 @@ def sums(
     rests, not separators. All sums are over targets of non-zero weight.
     """
     weights, slot = batch["loss_weights"], batch["slot"]
-    # Where the weight is 0 a slot loss means nothing: it must not reach the sum, not even as 0 x inf.
-    weighted = jnp.where(weights > 0, losses, 0.0) * weights
-    penalty = jnp.where(weights > 0, jnp.square(log_zs), 0.0) * weights
     amt_ids = batch["tokens"] - model.text_vocab_size
     silent = (amt_ids == vocab.REST) | (amt_ids == vocab.SEPARATOR)
 
@@ -109,7 +109,7 @@ def sums(
         return jnp.sum(jnp.where(where & (weights > 0), losses, 0.0))
 
     return {
-        "objective": jnp.sum(weighted) + loss.z_loss * jnp.sum(penalty),
+        "objective": objective,
         "weight": jnp.sum(weights),
         "text_nats": total(slot == vocab.NO_SLOT),
         "text_tokens": jnp.sum((slot == vocab.NO_SLOT) & (weights > 0)).astype(jnp.float32),

@@ -151,7 +151,7 @@ def _sums(training: Training, params: Params, batch: losses.Batch) -> dict[str, 
     per_token = losses.batch_losses(
         hidden, head_table(params), batch, config.model, config.loss, training.layout, placement
     )
-    return losses.sums(*per_token, batch, config.model, config.loss)
+    return losses.sums(*per_token, batch, config.model)
 
 
 def train_step(training: Training, state: State, batch: losses.Batch) -> tuple[State, dict[str, jax.Array]]:

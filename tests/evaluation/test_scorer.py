@@ -96,7 +96,7 @@ def test_nats_are_those_of_training(definition: Definition, params: Params, segm
         hidden = definition.forward(params, fields["tokens"], fields["positions"], fields["segment_ids"])
         loss, layout = LossConfig(kind="slot"), losses.Layout(1, 0, len(segments))
         parts = losses.batch_losses(hidden, head_table(params), fields, definition.config, loss, layout)
-        return losses.sums(*parts, fields, definition.config, loss)
+        return losses.sums(*parts, fields, definition.config)
 
     expected = sums(params, fields)
     found = Scorer(definition, params).nats(segments).sum(0)

@@ -20,7 +20,7 @@ def test_a_slots_rows_are_its_ids_in_order(slot: int, rows: int) -> None:
     np.testing.assert_array_equal(head.slot_rows(jnp.asarray(ids), slot), np.arange(rows))
     # A table whose row says its own number: 7 text rows, then the music rows, then padding.
     table = jnp.arange(7 + 55_030 + 3)[:, None]
-    np.testing.assert_array_equal(head.slot_table(table, 7, slot)[:, 0], 7 + ids)
+    np.testing.assert_array_equal(head.span_rows(table, head.slot_spans(slot, 7))[:, 0], 7 + ids)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 5, 100])
@@ -28,7 +28,7 @@ def test_losses_do_not_depend_on_the_chunk(chunk: int) -> None:
     keys = jax.random.split(jax.random.key(0), 3)
     hidden, table = jax.random.normal(keys[0], (2, 10, 8)), jax.random.normal(keys[1], (30, 8))
     targets = jax.random.randint(keys[2], (2, 10), 0, 20)
-    losses, log_z = head.token_losses(hidden, table, targets, head.first_rows(20), chunk)
+    _, losses, log_z = head.token_losses(hidden, table, targets, head.first_rows(20), chunk)
     logits = np.asarray(hidden, np.float64) @ np.asarray(table[:20], np.float64).T
     want = np.log(np.exp(logits).sum(-1))
     np.testing.assert_allclose(log_z, want, rtol=1e-5)
@@ -40,7 +40,7 @@ def test_the_whole_logits_are_never_in_memory() -> None:
     length, rows = 256, 4_000
 
     def loss(hidden: jax.Array, table: jax.Array) -> jax.Array:
-        return head.token_losses(hidden, table, jnp.zeros((1, length), int), head.first_rows(rows), 16)[0].sum()
+        return head.token_losses(hidden, table, jnp.zeros((1, length), int), head.first_rows(rows), 16).objective
 
     shapes = (jax.ShapeDtypeStruct((1, length, 8), jnp.float32), jax.ShapeDtypeStruct((rows, 8), jnp.float32))
     memory = jax.jit(jax.grad(loss, (0, 1))).lower(*shapes).compile().memory_analysis()
