@@ -189,13 +189,31 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class GuardConfig:
+    """Steps that are not applied (training/guard.py): a loss or gradient that is not finite, a spike of its norm."""
+
+    action: Literal["skip", "rollback", "stop"] = "skip"
+    """What comes then: the next batch; the last checkpoint's weights and the next batch; the end of the run."""
+    spike_factor: float = 10.0
+    """A gradient norm of more than so many times the running mean is a spike; 0 for none."""
+    after_steps: int = 100
+    """Applied steps before spikes are looked for."""
+    patience: int = 5
+    """Refused steps in a row, or rollbacks to one checkpoint, that end the run."""
+
+
+@dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """When the run is saved, and what is kept."""
+    """When the run is saved, and what is kept. The checkpoint of the lowest held-out loss is saved and kept as well."""
 
     every_steps: int
+    """Steps between checkpoints that are kept for good."""
     every_minutes: float = 10.0
+    """Minutes between temporary checkpoints."""
     keep: int = 2
-    """Newest checkpoints kept."""
+    """Newest checkpoints kept, of whichever kind."""
+    retry_minutes: float = 1.0
+    """Minutes from a save that failed to the next attempt; a second failure in a row ends the run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +238,7 @@ class Config:
     checkpoint: CheckpointConfig
     eval: EvalConfig
     loss: LossConfig = LossConfig()
+    guard: GuardConfig = GuardConfig()
     mesh: MeshConfig = MeshConfig()
     run_dir: str = ""
     """Where checkpoints and logs go; empty for ``runs/<name>``."""
@@ -239,6 +258,8 @@ class Config:
     """What each layer keeps for the backward pass instead of computing it twice: everything, the matrix products,
     query, key, value and attended heads, the attended heads, nothing (sizes in model/llama.py)."""
     log_every_steps: int = 10
+    profile: str = ""
+    """Steps of which a trace for TensorBoard's profiler (XProf) is written, such as 20:25, both ends included."""
 
     @property
     def folder(self) -> str:

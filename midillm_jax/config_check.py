@@ -2,6 +2,7 @@
 
 import dataclasses
 import operator
+import re
 import types
 import typing
 from typing import Any, Literal
@@ -11,10 +12,11 @@ from midillm_jax.errors import UserError
 
 _LEAST = {
     0: "data.music_rows data.text_rows data.transpose data.prefetch data.workers loss.z_loss optimizer.learning_rate "
-    "optimizer.warmup_steps optimizer.weight_decay optimizer.text_rows_learning_rate_share checkpoint.every_minutes",
+    "optimizer.warmup_steps optimizer.weight_decay optimizer.text_rows_learning_rate_share checkpoint.every_minutes "
+    "checkpoint.retry_minutes guard.spike_factor guard.after_steps",
     1: "steps log_every_steps model.text_vocab_size model.d_model model.num_layers model.num_heads model.num_kv_heads "
     "model.d_ff model.context_length model.vocab_multiple data.row_length data.streams loss.chunk_tokens "
-    "optimizer.accumulation_steps checkpoint.every_steps checkpoint.keep eval.every_steps eval.batches",
+    "optimizer.accumulation_steps guard.patience checkpoint.every_steps checkpoint.keep eval.every_steps eval.batches",
 }
 """Fields that may be this and more."""
 _POSITIVE = (
@@ -43,6 +45,7 @@ def check(config: Config) -> None:
     scaling = model.rope_scaling
     for field, good, expected in (
         ("name", bool(config.name), "a name"),
+        ("profile", _is_range(config.profile), "steps such as 20:25, or nothing"),
         ("seed", 0 <= config.seed < 1 << 32, "0 to 2**32 - 1"),
         (
             "model.num_heads",
@@ -76,6 +79,11 @@ def check(config: Config) -> None:
     ):
         if not good:
             raise UserError(f"{field} is {operator.attrgetter(field)(config)!r}; expected {expected}.")
+
+
+def _is_range(text: str) -> bool:
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    return not text or (found is not None and 1 <= int(found[1]) <= int(found[2]))
 
 
 def _check_types(value: Any, kind: Any, where: str) -> None:

@@ -104,38 +104,36 @@ def estimate(config: Config, topology: chips.Topology, compiled: Compiled) -> Es
 def network_seconds(compiled: Compiled, topology: chips.Topology) -> tuple[float, float]:
     """Least seconds a step's collectives take on ICI and on DCN, each at full speed, one after another.
 
-    A group receives over the links of those axes of the slice along which its devices differ. One that reaches over
-    several slices works inside each first, so that a chip sends no more than its part over DCN.
+    A group receives over the links of those axes of the slice along which its devices differ.
     """
-    places = [
-        (getattr(device, "slice_index", 0), tuple(device.coords)) for device in compiled.training.mesh.devices.flat
-    ]
+    places = [tuple(device.coords) for device in compiled.training.mesh.devices.flat]
     chip = topology.chip
     ici = dcn = 0.0
     for each in compiled.collectives:
-        group = [places[member] for member in each.group] or places
-        slices = len({where[0] for where in group})
-        inside = len(group) // slices
-        if inside > 1:
-            spread = [axis for axis in range(len(topology.shape)) if len({where[1][axis] for where in group}) > 1]
-            links = sum(topology.links(axis) for axis in spread) if each.kind != "collective-permute" else 1
-            moved = hlo.wire_bytes(each.kind, each.bytes, inside)
-            ici += each.times * moved / (max(1, links) * chip.ici_link_bandwidth / chip.devices)
-        if slices > 1:
-            moved = hlo.wire_bytes(each.kind, each.bytes, slices) / max(1, inside)
+        if each.between_slices:
+            moved = hlo.wire_bytes(each.kind, each.bytes, topology.slices)
             dcn += each.times * moved / (chip.dcn_bandwidth / chip.devices)
+            continue
+        group = [places[member] for member in each.group] or places
+        if len(group) > 1:
+            spread = [axis for axis in range(len(topology.shape)) if len({where[axis] for where in group}) > 1]
+            links = sum(topology.links(axis) for axis in spread) if each.kind != "collective-permute" else 1
+            moved = hlo.wire_bytes(each.kind, each.bytes, len(group))
+            ici += each.times * moved / (max(1, links) * chip.ici_link_bandwidth / chip.devices)
     return ici, dcn
 
 
 def collectives_by_kind(compiled: Compiled) -> dict[str, tuple[int, float]]:
-    """Kind -> how many a step runs, and bytes that a device receives by them."""
+    """Kind (and whether between slices) -> how many a step runs, and bytes that a device receives by them."""
     counts: Counter[str] = Counter()
     moved: Counter[str] = Counter()
     for each in compiled.collectives:
-        members = len(each.group) or compiled.training.mesh.size
-        counts[each.kind] += each.times
-        moved[each.kind] += each.times * hlo.wire_bytes(each.kind, each.bytes, members)  # type: ignore[assignment]
-    return {kind: (counts[kind], float(moved[kind])) for kind in hlo.COLLECTIVES if counts[kind]}
+        mesh = compiled.training.mesh
+        members = mesh.shape["slice"] if each.between_slices else len(each.group) or mesh.size
+        kind = each.kind + (" between slices" if each.between_slices else "")
+        counts[kind] += each.times
+        moved[kind] += each.times * hlo.wire_bytes(each.kind, each.bytes, members)  # type: ignore[assignment]
+    return {kind: (counts[kind], float(moved[kind])) for kind in sorted(counts)}
 
 
 def as_dict(found: Estimate, price: float | None) -> dict[str, Any]:

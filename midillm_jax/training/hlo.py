@@ -14,6 +14,7 @@ import numpy as np
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
+_TRANSFERS = {kind.upper().replace("-", "_"): kind for kind in COLLECTIVES}
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16}
 _ARRAY = re.compile(r"\b([a-z]+\d+\w*|pred)\[([\d,]*)\](?:\{([^{}]*)\})?")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%([\w.\-]+) = ")
@@ -58,6 +59,8 @@ class Collective:
     """Of its whole value on one device: gathered, or before it is scattered."""
     group: tuple[int, ...]
     """Devices of one group, by their place in the mesh."""
+    between_slices: bool = False
+    """Whether it goes over the data-centre network, between the devices of equal place in each slice."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +187,14 @@ def collectives(program: Program) -> list[Collective]:
             continue
         for each in computation.values():
             kind = each.opcode.removesuffix("-start")
+            if kind == "recv":
+                transfer = re.search(r'_xla_megascale_transfer_type="(\w+)"', each.attributes)
+                if transfer:
+                    # Between slices hosts do it: a device hands its part to its own, and receives the result.
+                    kind = _TRANSFERS.get(transfer[1], "collective-permute")
+                    array = next(_ARRAY.finditer(each.type)).group(0)
+                    found.append(Collective(kind, program.times[name], array_bytes(array), (), between_slices=True))
+                continue
             if kind not in COLLECTIVES or each.opcode.endswith("-done"):
                 continue
             if "chain_id=" in each.attributes:

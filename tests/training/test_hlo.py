@@ -12,7 +12,7 @@ from midillm_jax.training.chips import environment, parse_topology
 
 PROGRAMS = """
 import json, sys
-import jax, jax.numpy as jnp
+import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from midillm_jax.training import hlo
@@ -41,6 +41,23 @@ def added(x):  # 256 MiB read, 256 MiB written on each device
 def sliced(x):  # in ten turns ten slices of 32 MiB are read, each 2 MiB of what is made is written
     return jax.lax.scan(lambda carry, part: (carry, jnp.sum(part, axis=0)), 0.0, x)[1]
 
+two = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2", num_slices=2).devices
+over = Mesh(np.array(two).reshape(2, 4), ("slice", "x"))
+part = jax.ShapeDtypeStruct((8 * 1024, 1024), jnp.float32, sharding=NamedSharding(over, P(("slice", "x"))))
+
+def between(x):  # in each of three turns every device's 4 MiB are added up over both slices
+    def turn(carry, _):
+        added = jax.shard_map(
+            lambda part: jnp.tanh(jax.lax.psum(part, "slice")),
+            mesh=over, in_specs=P(("slice", "x")), out_specs=P(("slice", "x")), check_vma=False,
+        )(carry)
+        return added, None
+    return jax.lax.scan(turn, x, None, length=3)[0]
+
+program = hlo.parse(jax.jit(between, out_shardings=part.sharding).lower(part).compile().as_text())
+found = [(each.kind, each.times, each.bytes, each.between_slices) for each in hlo.collectives(program)]
+print(json.dumps(["between", found, 0, 0]))
+
 for name, arguments in {
     "reduced": (reduced, (4 * 1024, 1024), jnp.float32, P("x"), P("x")),
     "gathered": (gathered, (2048, 2048), jnp.bfloat16, P("x"), P()),
@@ -68,6 +85,11 @@ def test_a_loop_counts_as_often_as_it_turns(programs: dict) -> None:
     found, _, unknown = programs["reduced"]
     assert found == [["all-reduce", 5, 4 * MIB, [0, 1, 2, 3]]]
     assert unknown == 0
+
+
+def test_what_goes_between_slices_is_told_apart(programs: dict) -> None:
+    (transfer,) = programs["between"][0]
+    assert transfer == ["all-reduce", 3, 4 * MIB, True]
 
 
 def test_what_is_gathered_counts_whole(programs: dict) -> None:
