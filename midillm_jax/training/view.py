@@ -65,7 +65,7 @@ class View:
         self._active = active
         self._live: Live | None = None
         if active and self._console.is_terminal:
-            self._live = Live(get_renderable=self._panel, console=self._console, refresh_per_second=2)
+            self._live = Live(get_renderable=self.panel, console=self._console, refresh_per_second=2)
             self._live.start()
 
     def begin(self, step: int) -> None:
@@ -111,7 +111,8 @@ class View:
             self._live.stop()
             self._live = None
 
-    def _panel(self) -> Group:
+    def panel(self) -> Group:
+        """What a terminal shows just now."""
         share = self._step / self._steps
         head = Table.grid(padding=(0, 2))
         left = f"{_duration(self._pace * (self._steps - self._step))} left" if self._pace else self._doing
@@ -125,7 +126,8 @@ class View:
         body = Table.grid(padding=(0, 2))
         _, train = self._shown.get("train", (0, {}))
         for label, names in _ROWS:
-            body.add_row(Text(label, style="dim"), _figures(train, names))
+            if any(name in train for name in names):
+                body.add_row(Text(label, style="dim"), _figures(train, names))
         for kind, (step, figures) in self._shown.items():
             if kind != "train":
                 body.add_row(Text(kind, style="dim"), _figures(figures, _FORMS) + Text(f"  at step {step:,}", "dim"))
