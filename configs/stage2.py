@@ -9,8 +9,8 @@ no accelerator was at hand (docs/scaling.md has slices, hours and the commands).
 19,073 steps of 128 rows x 2,048 tokens. What loss to expect is not known yet.
 
 From the paper: the data, the token count, AMT's infilling augmentation (its proportions: a tenth spans, four tenths
-random notes, four tenths instruments, a tenth plain). Not published, hence our own choice: the rest. Workers as
-reasoned in stage1.py.
+random notes, four tenths instruments, a tenth plain). Not published, hence our own choice: the rest. The rate is half
+of stage1.py's, as it was in the sweep at width 128 (docs/training.md). Workers as reasoned in stage1.py.
 """
 
 from midillm_jax.config import (
