@@ -347,7 +347,7 @@ def test_records_are_read_from_a_bucket(bucket: Path) -> None:
     assert [there[i] for i in (39, 0, 17)] == [here[i] for i in (39, 0, 17)]
     assert there.__getitems__([3, 30]) == here.__getitems__([3, 30])
     nowhere = SplitReader("gs://bucket/other", "train", manifest, here.lengths)
-    with pytest.raises(UserError, match=r"gs://bucket/other: a record of train cannot be read .*404.*gcsfuse"):
+    with pytest.raises(UserError, match=r"gs://bucket/other: record 0 of train, in .*, cannot be read .*404.*gcsfuse"):
         nowhere[0]
 
 
