@@ -13,6 +13,8 @@ from typing import Any
 
 from midillm_jax.errors import UserError
 
+SHARES = ("valid_share", "looping_share", "flooded_share", "empty_share")
+"""Figures of samples (training/samples.py)."""
 Points = tuple[tuple[float, float], ...]
 """(step, value), in the log's order."""
 
@@ -51,7 +53,7 @@ class SampleFigures:
 
     step: int
     shares: dict[str, float]
-    """``valid_share``, ``looping_share``, ``flooded_share``, ``empty_share``."""
+    """Each of SHARES."""
     pictures: tuple[Path, ...]
     """Piano rolls, in the order of the prompts."""
 
@@ -127,9 +129,9 @@ def read_samples(folder: Path) -> tuple[SampleFigures, ...]:
         if path.parent.name.isdigit():
             fields = _read_json(path)
             try:
-                shares = {name: float(value) for name, value in fields["figures"].items()}
+                shares = {name: float(fields["figures"][name]) for name in SHARES}
                 found.append(SampleFigures(int(fields["step"]), shares, tuple(sorted(path.parent.glob("*.png")))))
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except (KeyError, TypeError, ValueError):
                 raise UserError(f"{path}: expected step and figures, as training writes them") from None
     return tuple(sorted(found, key=lambda samples: samples.step))
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.charts import MOST_RUNS
-from midillm_jax.evaluation.run_log import Log, Points, SampleFigures, read_log, read_samples, read_settings
+from midillm_jax.evaluation.run_log import SHARES, Log, Points, SampleFigures, read_log, read_samples, read_settings
 
 TRAIN, HELD_OUT = "train", "validation"
 """Kinds of a log's rows."""
@@ -44,6 +44,7 @@ LOSSES = (
     Figure("bits_per_note", "Music", "bits a note", "falling", _plain),
     Figure("text_loss", "Text", "nats a token", "falling", _plain),
 )
+DRIFT = Figure("text_drift", "Text drift", "nats from the first weights", "from zero", _plain)
 SLOTS = (
     Figure("onset_bits", "Onsets", "bits a note", "falling", _plain),
     Figure("duration_bits", "Durations", "bits a note", "falling", _plain),
@@ -54,8 +55,12 @@ COURSE = (
     Figure("gradient_norm", "Gradient norm", "before clipping", "falling", _plain),
     Figure("tokens_per_second", "Speed", "tokens a second", "from zero", _thousands),
     Figure("data_wait_share", "Waiting for data", "share of the time", "from zero", percent, least=0.1),
+    Figure("mfu", "Model FLOPs", "share of the chips' peak", "from zero", percent),
+    Figure("memory_gib", "Device memory", "GiB at the most", "from zero", _plain),
 )
-_NOT_DRAWN = {"tokens", "seconds"}
+OF_A_SOURCE = "validation of "
+"""Begins the kind of a row about one source of the held-out data."""
+_NOT_DRAWN = {"tokens", "seconds", "skipped_steps", *SHARES}
 _NAMES = {"name", "run_dir"}
 """Fields of a config that differ between any two runs."""
 
@@ -88,6 +93,11 @@ class Run:
         """Steps asked for."""
         steps = self.settings.get("steps")  # of a config that may be another version's
         return steps if isinstance(steps, int) else None
+
+    @property
+    def refused(self) -> int:
+        """Steps that were not applied (training/guard.py)."""
+        return round(sum(row.figures.get("skipped_steps", 0.0) for row in self.log.rows))
 
     def points(self, column: str) -> tuple[Points, Points]:
         """A figure over the steps, of training batches and of held-out data."""
@@ -160,9 +170,15 @@ def differences(runs: Sequence[Run]) -> dict[str, tuple[Any, ...]]:
 
 def others(runs: Sequence[Run]) -> list[str]:
     """Columns of the logs that have no chart of their own yet, in the logs' order."""
-    known = {figure.column for figure in (*LOSSES, *SLOTS, *COURSE)} | _NOT_DRAWN
+    known = {figure.column for figure in (*LOSSES, *SLOTS, DRIFT, *COURSE)} | _NOT_DRAWN
     columns = dict.fromkeys(column for run in runs for column in run.log.columns() if column not in known)
     return [column for column in columns if any(any(run.points(column)) for run in runs)]
+
+
+def sources(runs: Sequence[Run]) -> list[str]:
+    """Kinds of rows about single sources, in the logs' order."""
+    kinds = dict.fromkeys(row.kind for run in runs for row in run.log.rows)
+    return [kind for kind in kinds if kind.startswith(OF_A_SOURCE)]
 
 
 def line(run: Run) -> str:

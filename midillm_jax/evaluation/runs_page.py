@@ -1,6 +1,7 @@
 """The page that compares training runs: one HTML file that needs nothing else, pictures included."""
 
 import base64
+import dataclasses
 import html
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 from midillm_jax.evaluation import charts, runs
 from midillm_jax.evaluation.charts import Chart, Line, Style
 from midillm_jax.evaluation.page_style import RUNS_STYLE, STYLE
+from midillm_jax.evaluation.run_log import SHARES, Points
 from midillm_jax.evaluation.runs import Best, Figure, Run
 
-_SHARES = ("valid_share", "looping_share", "flooded_share", "empty_share")
 _PICTURES = 4
 """Of each run's last samples."""
 _NOTHING = "&ndash;"
@@ -25,7 +26,8 @@ def render(found: Sequence[Run]) -> str:
         "training has are thick without marks. Each run keeps its colour, mark and letter.</p></header>",
         _legend(found, styles),
         _summary(found, styles),
-        _charts("What was learned", [*runs.LOSSES, *runs.SLOTS], found, styles),
+        _charts("What was learned", [*runs.LOSSES, *runs.SLOTS, runs.DRIFT], found, styles),
+        _sources(found, styles),
         _charts("How it ran", runs.COURSE, found, styles),
         _charts("Other figures", [_unknown(column) for column in runs.others(found)], found, styles),
         _samples(found, styles),
@@ -62,8 +64,10 @@ def _letter(style: Style) -> str:
 
 def _state(run: Run) -> str:
     if run.steps is None:
-        return f"{run.step:,} steps"
-    return f"all {run.steps:,} steps" if run.step >= run.steps else f"{run.step:,} of {run.steps:,} steps"
+        done = f"{run.step:,} steps"
+    else:
+        done = f"all {run.steps:,} steps" if run.step >= run.steps else f"{run.step:,} of {run.steps:,} steps"
+    return done + (f", {run.refused:,} not applied" if run.refused else "")
 
 
 def _summary(found: Sequence[Run], styles: Sequence[Style]) -> str:
@@ -125,20 +129,33 @@ def _at(best: Best | None, *, bold: bool) -> str | None:
 
 
 def _charts(title: str, figures: Sequence[Figure], found: Sequence[Run], styles: Sequence[Style]) -> str:
+    cards = [_chart(figure, [run.points(figure.column) for run in found], styles) for figure in figures]
+    return _section(title, [card for card in cards if card])
+
+
+def _sources(found: Sequence[Run], styles: Sequence[Style]) -> str:
+    """Held-out figures of single sources, where the data has several."""
     cards = []
-    for figure in figures:
-        lines = tuple(
-            Line(style, *points)
-            for run, style in zip(found, styles, strict=True)
-            if any(points := run.points(figure.column))
-        )
-        if lines:
-            chart = Chart(figure.title, figure.unit, lines, figure.scale, figure.write, figure.least)
-            cards.append(_card(chart))
+    for kind in runs.sources(found):
+        for figure in runs.LOSSES:
+            points = [((), run.log.points(kind, figure.column)) for run in found]
+            cards.append(_chart(dataclasses.replace(figure, title=kind.removeprefix(runs.OF_A_SOURCE)), points, styles))
+    return _section("Held-out data, source by source", [card for card in cards if card])
+
+
+def _section(title: str, cards: Sequence[str]) -> str:
     if not cards:
         return ""
     columns = "halves" if len(cards) in (2, 4) else "thirds"
     return f'<h2>{_text(title)}</h2><div class="grid {columns}">{"".join(cards)}</div>'
+
+
+def _chart(figure: Figure, points: Sequence[tuple[Points, Points]], styles: Sequence[Style]) -> str:
+    """A figure's card; nothing where no run has it, or where it is 0 throughout."""
+    lines = tuple(Line(style, *both) for style, both in zip(styles, points, strict=True) if any(both))
+    if not any(value for line in lines for _, value in (*line.train, *line.held_out)):
+        return ""
+    return _card(Chart(figure.title, figure.unit, lines, figure.scale, figure.write, figure.least))
 
 
 def _card(chart: Chart) -> str:
@@ -156,11 +173,11 @@ def _samples(found: Sequence[Run], styles: Sequence[Style]) -> str:
     sampled = [(run, style) for run, style in zip(found, styles, strict=True) if run.samples]
     if not sampled:
         return ""
-    head = "".join(f'<th class="number">{name.removesuffix("_share")}</th>' for name in _SHARES)
+    head = "".join(f'<th class="number">{name.removesuffix("_share")}</th>' for name in SHARES)
     rows, cards = "", ""
     for run, style in sampled:
         last = run.samples[-1]
-        cells = "".join(f'<td class="number">{_share(last.shares.get(name))}</td>' for name in _SHARES)
+        cells = "".join(f'<td class="number">{_share(last.shares[name])}</td>' for name in SHARES)
         rows += (
             f'<tr><td>{_label(run, style)}</td><td class="number">{last.step:,}</td>'
             f'<td class="number">{len(last.pictures)}</td>{cells}</tr>'
@@ -186,27 +203,18 @@ def _samples(found: Sequence[Run], styles: Sequence[Style]) -> str:
 
 def _charts_of_samples(sampled: Sequence[tuple[Run, Style]]) -> str:
     """How often samples fail, over the steps, for the signs that ever showed."""
+    styles = [style for _, style in sampled]
     cards = ""
-    for name in _SHARES[1:]:
-        lines = tuple(
-            Line(style, (), tuple((each.step, each.shares[name]) for each in run.samples if name in each.shares))
-            for run, style in sampled
-        )
-        if any(share > 0 for line in lines for _, share in line.held_out):
-            chart = Chart(
-                f"{name.removesuffix('_share').capitalize()} samples",
-                "share of the prompts",
-                tuple(line for line in lines if line.held_out),
-                "from zero",
-                runs.percent,
-                least=1.0,
-            )
-            cards += _card(chart)
+    for name in SHARES[1:]:
+        title = f"{name.removesuffix('_share').capitalize()} samples"
+        figure = Figure(name, title, "share of the prompts", "from zero", runs.percent, least=1.0)
+        over_steps = [tuple((float(each.step), each.shares[name]) for each in run.samples) for run, _ in sampled]
+        cards += _chart(figure, [((), points) for points in over_steps], styles)
     return cards
 
 
-def _share(value: float | None) -> str:
-    return _NOTHING if value is None else f"{100 * value:.0f} %"
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %"
 
 
 def _settings(found: Sequence[Run], styles: Sequence[Style]) -> str:

@@ -16,13 +16,12 @@ import functools
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 from PIL import Image
-from tensorboardX import SummaryWriter
 
 from midillm_jax.errors import UserError
 from midillm_jax.files import put_in_place, write_whole
@@ -37,6 +36,8 @@ from midillm_jax.music.midi import NoteTable, write_midi
 from midillm_jax.music.signatures import Signatures, signatures
 from midillm_jax.text.tokenizer import load_tokenizer
 from midillm_jax.training import hosts
+from midillm_jax.training.board import Board
+from midillm_jax.training.metrics import Figures
 from midillm_jax.training.step import Training
 
 FOLDER, RESULTS = "samples", "samples.json"
@@ -77,21 +78,20 @@ class Samples:
             out_shardings=sharding.replicated(training.mesh),
         )
         self._said: set[str] = set()
+        self._times = 0
 
     def due(self, step: int) -> bool:
         """Whether samples are to be taken after this step; 0 is before the first."""
         every = self._settings.every_steps
         return bool(every) and (step % every == 0 or step == self._steps)
 
-    def write(
-        self, step: int, params: Params, board: SummaryWriter | None, say: Callable[[str], None]
-    ) -> dict[str, float]:
+    def write(self, step: int, params: Params, board: Board | None, say: Callable[[str], None]) -> Figures:
         """Samples every prompt and writes what came. All processes call this after the same step.
 
         Args:
             step: names the folder; what an interrupted run left there is replaced.
             params: the state's, as they lie on the mesh.
-            board: gets pictures and sound; only the first process needs one.
+            board: gets pictures and sound, and is flushed by whoever writes the figures; None on other processes.
             say: gets a sentence, once, on what could not be played or written. Training does not end for it.
 
         Returns:
@@ -101,7 +101,7 @@ class Samples:
         Raises:
             UserError: a device has no room for the weights.
         """
-        figures: dict[str, float] = {}
+        figures: Figures = {}
         try:
             whole = self._gather(params)
             if hosts.is_first():
@@ -115,7 +115,8 @@ class Samples:
                 f"samples: beside the training a device has no room for the whole model in "
                 f"{self._definition.run.compute_dtype}; turn them off with --samples.every-steps 0."
             ) from error
-        hosts.wait_for_all(f"samples of step {step}")
+        self._times += 1
+        hosts.wait_for_all(f"samples were taken for the {self._times}. time")
         return figures
 
     def _sample(self, params: Params) -> list[Sample]:
@@ -129,8 +130,8 @@ class Samples:
         self,
         step: int,
         samples: list[Sample],
-        figures: Mapping[str, float],
-        board: SummaryWriter | None,
+        figures: Figures,
+        board: Board | None,
         say: Callable[[str], None],
     ) -> None:
         partial = self._folder / f"{step}.partial"
@@ -163,7 +164,7 @@ class Samples:
             say(sentence)
 
 
-def shares(samples: list[Sample]) -> dict[str, float]:
+def shares(samples: list[Sample]) -> Figures:
     """Share of samples that are valid, and of those with each sign of failure."""
     signs = {
         "valid": [sample.valid for sample in samples],
@@ -202,7 +203,7 @@ def _sample(prompt: str, request: TokenRequest, ids: np.ndarray) -> Sample:
     return Sample(prompt, valid, table, signatures(table))
 
 
-def _document(step: int, figures: Mapping[str, float], samples: list[Sample]) -> dict[str, object]:
+def _document(step: int, figures: Figures, samples: list[Sample]) -> dict[str, object]:
     pieces = [
         {
             "prompt": sample.prompt,
@@ -217,12 +218,12 @@ def _document(step: int, figures: Mapping[str, float], samples: list[Sample]) ->
     return {"step": step, "figures": figures, "pieces": pieces}
 
 
-def _show(board: SummaryWriter, tag: str, picture: Path, sound: Path | None, step: int) -> None:
+def _show(board: Board, tag: str, picture: Path, sound: Path | None, step: int) -> None:
     with Image.open(picture) as image:
-        board.add_image(tag, np.asarray(image.convert("RGB")), step, dataformats="HWC")
+        board.image(step, tag, np.asarray(image.convert("RGB")))
     if sound is not None and sound.suffix == ".flac":
-        import soundfile  # which tensorboardX encodes with, too
+        import soundfile  # with which tensorboardX encodes, too
 
         frames, _ = soundfile.read(str(sound), dtype="float32")
         pairs = frames[: len(frames) // 2 * 2].reshape(-1, 4)
-        board.add_audio(tag, pairs.mean(axis=1), step, sample_rate=_BOARD_RATE)
+        board.audio(step, tag, pairs.mean(axis=1), _BOARD_RATE)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboardX import SummaryWriter
 
 from midillm_jax import config as configs
 from midillm_jax.config import Config, MeshConfig, SamplesConfig
@@ -27,9 +26,10 @@ from midillm_jax.music.midi import NoteTable, read_midi
 from midillm_jax.music.render import find_soundfont
 from midillm_jax.music.signatures import signatures
 from midillm_jax.text.tokenizer import load_tokenizer
-from midillm_jax.training.checkpoint import fresh_state
+from midillm_jax.training.board import Board
 from midillm_jax.training.samples import Sample, Samples, shares
 from midillm_jax.training.step import Training, make_training
+from midillm_jax.training.weights import fresh_state
 
 PROMPTS = ("", "A calm waltz.", "A fast march with drums.")
 SHARES = ("valid_share", "looping_share", "flooded_share", "empty_share")
@@ -39,7 +39,7 @@ from pathlib import Path
 from midillm_jax import config as configs
 from midillm_jax.model import sharding
 from midillm_jax.training import hosts
-from midillm_jax.training.checkpoint import fresh_state
+from midillm_jax.training.board import Board
 from midillm_jax.training.samples import Samples
 from midillm_jax.training.step import make_training
 
@@ -156,9 +156,10 @@ def test_a_lower_compute_type_is_that_of_training(sampled: Config, mute: None) -
 def test_tensorboard_gets_a_picture_a_prompt(sampled: Config, mute: None, tmp_path: Path) -> None:
     training = training_of(sampled)
     samples, params = Samples(training, Path(sampled.folder)), params_of(training)
-    with SummaryWriter(str(tmp_path / "board")) as board:
-        for step in (0, 4):
-            samples.write(step, params, board, silent)
+    board = Board(tmp_path / "board", 0)
+    for step in (0, 4):
+        samples.write(step, params, board, silent)
+    assert board.flush() is None
     events = EventAccumulator(str(tmp_path / "board"), size_guidance={"images": 0}).Reload()
     assert len(events.Tags()["images"]) == 3
     for number, tag in enumerate(sorted(events.Tags()["images"])):
@@ -174,8 +175,9 @@ def test_tensorboard_gets_the_sound(sampled: Config, tmp_path: Path, said: list[
     soundfile = pytest.importorskip("soundfile", reason="soundfile, which encodes what fluidsynth plays, is missing")
     run = dataclasses.replace(sampled, samples=dataclasses.replace(sampled.samples, prompts=("A calm waltz.",)))
     training = training_of(run)
-    with SummaryWriter(str(tmp_path / "board")) as board:
-        Samples(training, Path(run.folder)).write(3, params_of(training), board, said.append)
+    board = Board(tmp_path / "board", 0)
+    Samples(training, Path(run.folder)).write(3, params_of(training), board, said.append)
+    assert board.flush() is None
     assert not said
     frames, rate = soundfile.read(Path(run.folder) / "samples" / "3" / "00.flac")
     events = EventAccumulator(str(tmp_path / "board"), size_guidance={"audio": 0}).Reload()
