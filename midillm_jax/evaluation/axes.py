@@ -39,7 +39,7 @@ def logarithmic(low: float, high: float, most: int) -> Axis:
         ticks = tuple(step for step in steps if low <= step <= high)
         if len(ticks) <= most:
             break
-    return Axis(low, high, ticks, logarithmic=True)
+    return Axis(low, high, ticks[:: -(-len(ticks) // most)], logarithmic=True)
 
 
 def nice(size: float) -> float:
