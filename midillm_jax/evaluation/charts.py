@@ -94,6 +94,8 @@ def draw(chart: Chart) -> str:
                 f'<text x="{x(step):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{step:,.0f}</text>'
             )
     parts.append(f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 5}" text-anchor="middle">step</text>')
+    if up.logarithmic:
+        parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_TOP + 10}" text-anchor="end">logarithmic</text>')
     for line in lines:
         parts += _line(line, x, y)
     parts += _letters(lines, x, y)

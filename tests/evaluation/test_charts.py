@@ -44,9 +44,10 @@ def test_a_line_falls_to_the_right() -> None:
 
 def test_what_falls_far_is_drawn_on_a_logarithmic_axis() -> None:
     """From 100 to 10 is as far as from 10 to 1."""
-    (line,) = of(chart((((0, 100.0), (1, 10.0), (2, 1.0)), ())), "held")
-    (_, y0), (_, y1), (_, y2) = numbers(line)
+    svg = chart((((0, 100.0), (1, 10.0), (2, 1.0)), ()))
+    (_, y0), (_, y1), (_, y2) = numbers(of(svg, "held")[0])
     assert y1 - y0 == pytest.approx(y2 - y1, abs=0.2)
+    assert "logarithmic" in [element.text for element in svg.iter()]
 
 
 def test_training_is_thin_beside_held_out_data() -> None:
