@@ -226,6 +226,29 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SamplesConfig:
+    """Music from the weights as they are, now and then during training (training/samples.py)."""
+
+    every_steps: int = 0
+    """Steps between samples, which are also taken before the first step and after the last; 0 for none."""
+    prompts: tuple[str, ...] = (
+        "",
+        "A calm piano waltz in C major.",
+        "An upbeat rock song with electric guitar, bass and drums.",
+        "A slow and sad string quartet.",
+    )
+    """A piece is written for each, with the same noise every time; an empty one is music without a description."""
+    max_seconds: float = 30.0
+    """No note of a piece begins at or after this."""
+    max_notes: int = 256
+    """A piece ends after this many notes if not before."""
+    temperature: float = 1.0
+    """0 always takes the most likely id."""
+    top_p: float = 0.98
+    """Only the most likely ids that together hold this probability can be drawn."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """One training run."""
 
@@ -239,6 +262,7 @@ class Config:
     eval: EvalConfig
     loss: LossConfig = LossConfig()
     guard: GuardConfig = GuardConfig()
+    samples: SamplesConfig = SamplesConfig()
     mesh: MeshConfig = MeshConfig()
     run_dir: str = ""
     """Where checkpoints and logs go; empty for ``runs/<name>``."""

@@ -26,6 +26,7 @@ COLUMNS = (
     "skipped_steps",
     "valid_share",
     "looping_share",
+    "flooded_share",
     "empty_share",
     "tokens",
     "tokens_per_second",
