@@ -59,8 +59,8 @@ class Progress(NamedTuple):
     """Sums over the steps since the last logged row, so that the next row counts them in."""
     best: Evaluation | None = None
     """The lowest loss so far."""
-    evaluated: int = 0
-    """Step of the last evaluation."""
+    observed: int = 0
+    """The last step after which what was due was evaluated and sampled."""
 
 
 class Restored(NamedTuple):
@@ -150,7 +150,7 @@ class Checkpoints:
                 "streams": _gather(streams),
                 "figures": progress.figures,
                 "best": progress.best and list(progress.best),
-                "evaluated": progress.evaluated,
+                "observed": progress.observed,
             },
             "config": json.loads(configs.to_json(self._training.config)),
         }
@@ -277,7 +277,7 @@ class Checkpoints:
         shapes = jax.eval_shape(lambda: init_state(self._training, self._training.definition.init(jax.random.key(0))))
         target = with_shardings(shapes, state_shardings(self._training))
         state = read_arrays(self._manager, step, target, documents["digests"])
-        progress = Progress(run["figures"], run["best"] and Evaluation(*run["best"]), run["evaluated"])
+        progress = Progress(run["figures"], run["best"] and Evaluation(*run["best"]), run["observed"])
         return Restored(state, run["streams"], progress, step)
 
     def _set_aside(self, damaged: dict[int, str]) -> None:

@@ -25,6 +25,7 @@ from midillm_jax.training.events import Events
 from midillm_jax.training.held_out import HeldOut, open_batches
 from midillm_jax.training.metrics import Figures
 from midillm_jax.training.run_log import RunLog
+from midillm_jax.training.samples import Samples
 from midillm_jax.training.step import State, Training, jit_train_step, make_training, place
 from midillm_jax.training.stopping import Stop
 from midillm_jax.training.view import View
@@ -114,12 +115,13 @@ class Run:
         self._held_out = HeldOut(training)
         folder = Path(self._config.folder)
         self._drift = TextDrift(training, folder, begun.step, begun.state["params"]) if self._config.init_from else None
+        self._samples = Samples(training, folder)
         self._step_fn = jit_train_step(training)
         self._compiled: Any = None
         self._state: State = begun.state
         self._step = self._saved = self._begun = begun.step
         self._traced = tuple(map(int, config.profile.split(":"))) if (config := training.config).profile else (0, 0)
-        self._best, self._evaluated = begun.progress.best, begun.progress.evaluated
+        self._best, self._observed = begun.progress.best, begun.progress.observed
         self._window = Window(begun.progress.figures)
         self._pending: tuple[int, dict[str, jax.Array], np.ndarray] | None = None
         self._refused = 0
@@ -133,8 +135,10 @@ class Run:
             UserError, KeyboardInterrupt, SystemExit: as :func:`train`.
         """
         self._view.begin(self._step)
-        if self._step and self._evaluation_due() and self._evaluated < self._step:
-            self._evaluate()  # the run was stopped between this step and its evaluation
+        if self._step == 0:
+            self._take_samples()
+        elif self._observed < self._step:
+            self._observe()  # the run was stopped between this step and its evaluation
         while self._step < self._config.steps:
             try:
                 self._advance()
@@ -152,9 +156,8 @@ class Run:
             self._write_train_row()
         stopped, due = self._agreed()
         # Whoever asks to stop may not wait for an evaluation; the resumed run makes up for it.
-        if self._evaluation_due() and not stopped:
-            self._settle()
-            due |= self._evaluate()
+        if not stopped:
+            due |= self._observe()
         if self._step % config.checkpoint.every_steps == 0 or due or last or stopped:
             self._settle()
             self._save(whole=bool(last or stopped))
@@ -244,14 +247,31 @@ class Run:
             )
         self._events.warn("rolled back", refused, sentence, to=begun.step)
         self._state, self._step = begun.state, begun.step
-        self._best, self._evaluated = begun.progress.best, begun.progress.evaluated
+        self._best, self._observed = begun.progress.best, begun.progress.observed
         self._window = Window(begun.progress.figures)
         if self._log is not None:
             self._log.forget_after(self._step)
         self._view.begin(self._step)
 
-    def _evaluation_due(self) -> bool:
-        return self._step % self._config.eval.every_steps == 0 or self._step == self._config.steps
+    def _observe(self) -> bool:
+        """Evaluates and takes samples if they are due after this step. Returns whether the loss is the best so far."""
+        better = False
+        if self._step % self._config.eval.every_steps == 0 or self._step == self._config.steps:
+            self._settle()
+            better = self._evaluate()
+        self._take_samples()
+        self._observed = self._step
+        return better
+
+    def _take_samples(self) -> None:
+        if not self._samples.due(self._step):
+            return
+        self._settle()
+        board = self._log.board if self._log is not None else None
+        with self._aside("sampling ..."):
+            shares = self._samples.write(self._step, self._state["params"], board, self._view.say)
+        if self._log is not None and not self._log.has(self._step, "samples"):
+            self._write("samples", shares)
 
     def _evaluate(self) -> bool:
         """Writes the figures on held-out rows down. Returns whether they are the best so far."""
@@ -262,7 +282,6 @@ class Run:
         for kind, shown in found.items():
             if self._log is not None and not self._log.has(self._step, kind):
                 self._write(kind, shown)
-        self._evaluated = self._step
         loss = found["validation"].get("loss")
         better = loss is not None and (self._best is None or loss < self._best.loss)
         if better:
@@ -300,7 +319,7 @@ class Run:
             return
         save = self._checkpoints.save_whole if whole else self._checkpoints.save
         with self._aside("saving ..."):
-            progress = Progress(self._window.sums, self._best, self._evaluated)
+            progress = Progress(self._window.sums, self._best, self._observed)
             save(self._step, self._state, self._batches.get_state(), progress)
         self._saved = self._step
 

@@ -39,6 +39,7 @@ A training run of midillm_jax: `{command}`. The same command goes on where it st
 | log.csv | figures of the steps (`train`) and of held-out rows (`validation`) |
 | tensorboard/ | the same for `tensorboard --logdir {folder}` |
 | events.jsonl | starts, changed fields, checkpoints that failed, steps that were not applied |
+| samples/STEP/ | music for a few fixed prompts (`--samples.every-steps`) |
 | text_at_start.npy | what the weights that the run began with say of some held-out text (`text_drift` in the log) |
 | checkpoints/STEP/ | Orbax: weights, optimiser, state of the data streams (midillm_jax/training/checkpoint.py) |
 

@@ -155,7 +155,7 @@ class Samples:
         try:
             return render.audio(midi, midi.with_suffix(ending))
         except UserError as error:
-            self._say_once(say, f"samples: no sound of {midi.name}: {error}")
+            self._say_once(say, f"samples: no sound: {error}")
             return None
 
     def _say_once(self, say: Callable[[str], None], sentence: str) -> None:

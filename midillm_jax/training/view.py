@@ -20,6 +20,7 @@ _LINE = (
     ("text_drift", "drift", ".3f"),
     ("valid_share", "valid", ".0%"),
     ("looping_share", "looping", ".0%"),
+    ("flooded_share", "flooded", ".0%"),
     ("empty_share", "empty", ".0%"),
     ("learning_rate", "lr", ".2e"),
     ("gradient_norm", "grad", ".2f"),

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import mido
 import numpy as np
 import pytest
 
 from midillm_jax import config as configs
 from midillm_jax import prepare
-from midillm_jax.config import Config, Source
+from midillm_jax.config import Config, SamplesConfig, Source
 from midillm_jax.data.batches import Batches
 from midillm_jax.data.packing import Batch
 from midillm_jax.data.rows import Part, RowMaker
@@ -183,6 +184,17 @@ def test_each_source_is_evaluated_where_there_are_several(run: Config, corpus: P
     # The same shards, so the same figures; of music alone, as there is one source of text.
     assert one["bits_per_note"] == other["bits_per_note"] != ""
     assert one["text_loss"] == one["loss"] == ""
+
+
+def test_samples_are_taken_at_the_start_on_the_way_and_at_the_end(run: Config) -> None:
+    settings = SamplesConfig(every_steps=4, prompts=("A waltz.",), max_seconds=6.0, max_notes=16)
+    folder = train(dataclasses.replace(run, samples=settings))
+    rows = [row for row in log_of(folder) if row["kind"] == "samples"]
+    assert [row["step"] for row in rows] == ["0", "4", "6"]
+    assert all(0 <= float(row["looping_share"]) <= float(row["valid_share"]) <= 1 for row in rows)
+    for step in ("0", "4", "6"):
+        assert mido.MidiFile(str(folder / "samples" / step / "00.mid")).type == 1
+        assert (folder / "samples" / step / "00.png").stat().st_size > 1000
 
 
 def test_fewer_steps_than_were_done_are_refused(run: Config) -> None:

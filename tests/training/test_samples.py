@@ -42,6 +42,7 @@ from midillm_jax.training import hosts
 from midillm_jax.training.board import Board
 from midillm_jax.training.samples import Samples
 from midillm_jax.training.step import make_training
+from midillm_jax.training.weights import fresh_state
 
 with hosts.joined():
     run = configs.from_json(Path(sys.argv[1]).read_text(), "run")
