@@ -5,6 +5,7 @@ python benchmarks/live_view.py demo/runs/stage1 --step 45 --out docs/images/live
 
 import argparse
 import io
+import re
 from pathlib import Path
 
 from rich.console import Console
@@ -43,7 +44,9 @@ def main() -> None:
         view.advance(arguments.step)
         picture = Console(record=True, file=io.StringIO(), width=arguments.width)
         picture.print(view.panel())
-    picture.save_svg(str(arguments.out), title=f"python -m midillm_jax.train --config {config.name}.py")
+    svg = picture.export_svg(title=f"python -m midillm_jax.train --config {config.name}.py")
+    # Fonts of this machine will do; nothing is fetched to look at a picture.
+    arguments.out.write_text(re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL))
 
 
 if __name__ == "__main__":

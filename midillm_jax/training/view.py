@@ -131,7 +131,7 @@ class View:
                 body.add_row(Text(label, style="dim"), _figures(train, names))
         for kind, (step, figures) in self._shown.items():
             if kind != "train":
-                body.add_row(Text(kind, style="dim"), _figures(figures, _FORMS) + Text(f"  at step {step:,}", "dim"))
+                body.add_row(Text(kind, style="dim"), _figures(figures, _FORMS).append(f"at step {step:,}", "dim"))
         tokens = Text(f"{_short(self._step * self._tokens)} of {_short(self._steps * self._tokens)}")
         body.add_row(Text("tokens", style="dim"), tokens)
         if self._saved is not None:
@@ -144,7 +144,7 @@ def _figures(figures: Figures, names: object) -> Text:
     text = Text()
     for name, (label, form) in _FORMS.items():
         if name in figures and name in names:  # type: ignore[operator]
-            text += Text(f"{label} ", "dim") + Text(f"{figures[name]:{form}}  ")
+            text.append(f"{label} ", "dim").append(f"{figures[name]:{form}}  ")
     return text
 
 
