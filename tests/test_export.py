@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Config:
         eval=EvalConfig(every_steps=1, batches=1),
     )
     training = make_training(config, sharding.make_mesh(config.mesh, jax.devices()[:1]))
-    checkpoints = checkpoint.Checkpoints(training, Events(Path(run.folder), active=True))
+    checkpoints = checkpoint.Checkpoints(training, Events(Path(config.folder), active=True))
     for step in (1, 2):
         checkpoints.save(step, init_state(training, training.definition.init(jax.random.key(step))), {}, Progress({}))
     checkpoints.close()
