@@ -6,19 +6,20 @@ final name only when it is whole.
 
 Where a run begins, in this order (the first that applies):
 
-1. its own run folder holds a checkpoint: weights, optimiser, step and streams go on from the newest;
+1. its own run folder holds a checkpoint: weights, optimiser, step and streams go on from the newest; what a finetuning
+   freezes is in none and is read from ``init_from`` again (training/base.py);
 2. ``init_from`` names a run folder or a Hugging Face folder: its weights, everything else fresh;
 3. fresh weights from ``seed``.
 """
 
 import dataclasses
 import json
-import math
 import operator
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
@@ -26,13 +27,13 @@ from absl import logging as absl_logging
 from midillm_jax import config as configs
 from midillm_jax.config import Config, ModelConfig
 from midillm_jax.errors import UserError
-from midillm_jax.model import embedding, hf
+from midillm_jax.model import embedding, finetune, hf
 from midillm_jax.model.llama import Definition, Execution, Params
-from midillm_jax.training import hosts
+from midillm_jax.training import base, hosts
 from midillm_jax.training.step import State, Training, init_state, state_shardings
 
 FOLDER = "checkpoints"
-MUST_NOT_CHANGE = ("model", "seed", "param_dtype", "optimizer.master_weights", "optimizer.moment_dtype")
+MUST_NOT_CHANGE = ("model", "finetune", "seed", "param_dtype", "optimizer.master_weights", "optimizer.moment_dtype")
 """Fields whose change would make a checkpoint of the same run unreadable or its continuation another run."""
 
 
@@ -109,7 +110,12 @@ class Checkpoints:
                 figures=ocp.args.JsonRestore(),
             ),
         )
-        state = {"params": restored["params"], "optimizer": restored["optimizer"]}
+        frozen = base.frozen(self._training.definition, self._training.config, self.folder.parent)
+        state = {
+            "params": restored["params"],
+            "frozen": _place_frozen(self._training, frozen),
+            "optimizer": restored["optimizer"],
+        }
         return state, restored["data"], restored["figures"], step
 
     def wait(self) -> None:
@@ -130,16 +136,33 @@ def fresh_state(training: Training) -> State:
     if not config.init_from:
         start = jax.jit(lambda key: init_state(training, training.definition.init(key)), out_shardings=shardings)
         return start(jax.random.key(config.seed))
+    if config.finetune is not None:
+        trained, frozen = base.begin(training.definition, config.finetune, config)
+        if hosts.is_first():
+            base.note(config, frozen)
+        return _state(training, trained, frozen)
     source, params = load_weights(config.init_from, config.model.vocab_multiple)
     if not source.music_vocab_size:
         music_rows = config.model.music_vocab_size
         params = embedding.resize_embedding(params, source, music_rows, config.music_init, config.seed)
     wanted = training.definition.abstract()
-    _check_shapes(params, wanted, config.init_from)
-    _check_numbers(source, config.model, config.init_from)
-    params = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), params, wanted)
-    placed = jax.tree.map(_place, params, shardings["params"])
-    return jax.jit(lambda params: init_state(training, params), out_shardings=shardings)(placed)
+    base.check_weights(params, wanted, source, config)
+    return _state(training, jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), params, wanted), {})
+
+
+def _state(training: Training, trained: Params, frozen: Params) -> State:
+    """The state before the first step, of weights that every process has the whole of."""
+    shardings = state_shardings(training)
+    placed = jax.tree.map(_place, trained, shardings["params"])
+    optimizer = jax.jit(training.optimizer.init, out_shardings=shardings["optimizer"])(placed)
+    return {"params": placed, "frozen": _place_frozen(training, frozen), "optimizer": optimizer}
+
+
+def _place_frozen(training: Training, frozen: Params) -> Params:
+    """What a finetuning freezes, in the compute dtype."""
+    kind = jnp.dtype(training.config.compute_dtype)
+    placed = state_shardings(training)["frozen"]
+    return jax.tree.map(lambda leaf, target: _place(leaf.astype(kind), target), frozen, placed)
 
 
 def _place(leaf: np.ndarray, target: jax.sharding.Sharding) -> jax.Array:
@@ -158,15 +181,34 @@ def load_weights(where: str, vocab_multiple: int) -> tuple[ModelConfig, Params]:
     return config.model, params
 
 
-def load_params(where: str) -> tuple[Config, Params]:
-    """Config and weights (numpy, on the host) of a run.
+def load_params(where: str, base_folder: str = "") -> tuple[Config, Params]:
+    """Config and plain weights (numpy, on the host) of a run; those of a finetuning merged into its base.
 
     Args:
         where: a run folder, for its newest checkpoint, or ``RUN/STEP``.
+        base_folder: where the base of a finetuning is now; empty for ``init_from``.
 
     Raises:
-        UserError: no run or no checkpoint there.
+        UserError: no run or no checkpoint there, or the base is missing or another one.
     """
+    config, trained, run = _load_saved(where)
+    if base_folder:
+        config = dataclasses.replace(config, init_from=base_folder)
+    params = finetune.join(trained, base.frozen(_definition(config), config, run))
+    return config, params if config.finetune is None else finetune.merged(params, config.finetune)
+
+
+def load_trained(where: str) -> tuple[Config, Params]:
+    """Config and those weights (numpy, on the host) that a run trained; ``where`` and errors as for load_params."""
+    return _load_saved(where)[:2]
+
+
+def _definition(config: Config) -> Definition:
+    return Definition(config.model, Execution(config.param_dtype, "float32", "none"), config.finetune)
+
+
+def _load_saved(where: str) -> tuple[Config, Params, Path]:
+    """Config and weights of a checkpoint, and the run's folder."""
     path = Path(where)
     wanted: int | None = None
     if not (path / FOLDER).is_dir() and path.name.isdigit():
@@ -183,11 +225,11 @@ def load_params(where: str) -> tuple[Config, Params]:
             raise UserError(f"{folder}: step {step} is not there; saved steps: {saved_steps}.")
         saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
         config = configs.from_json(json.dumps(saved), f"{folder / str(step)}: config")
-        abstract = Definition(config.model, Execution(config.param_dtype, "float32", "none")).abstract()
+        abstract, _ = finetune.split(_definition(config).abstract(), config.finetune)
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = _with_shardings(abstract, jax.tree.map(lambda _: here, abstract))
         restored = manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(target)))["params"]
-    return config, jax.tree.map(np.asarray, restored)
+    return config, jax.tree.map(np.asarray, restored), path
 
 
 def _with_shardings(shapes: Any, shardings: Any) -> Any:
@@ -201,40 +243,13 @@ def _check_unchanged(saved: dict[str, Any], config: Config, where: Path) -> None
     for name in MUST_NOT_CHANGE:
         old, new = (operator.attrgetter(name)(each) for each in (before, config))
         if old != new:
-            if dataclasses.is_dataclass(old):
+            if dataclasses.is_dataclass(old) and type(old) is type(new):
                 fields = [field.name for field in dataclasses.fields(old)]
                 changed = next(field for field in fields if getattr(old, field) != getattr(new, field))
                 name, old, new = f"{name}.{changed}", getattr(old, changed), getattr(new, changed)
             raise UserError(
                 f"{where}: was saved with {name} = {old}, but the config now says {new}; change it back, or start "
                 "another run with another --name."
-            )
-
-
-def _check_shapes(params: Params, wanted: Params, where: str) -> None:
-    def flat(tree: Params) -> dict[str, tuple[int, ...]]:
-        paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-        return {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in paths}
-
-    found, expected = flat(params), flat(wanted)
-    for name in expected.keys() | found.keys():
-        if found.get(name) != expected.get(name):
-            raise UserError(
-                f"init_from {where}: {name} has shape {found.get(name)}, the config's model needs "
-                f"{expected.get(name)}; make the model section of the config match the weights."
-            )
-
-
-def _check_numbers(found: ModelConfig, expected: ModelConfig, where: str) -> None:
-    """Refuses weights that were trained with other numbers than the config's: shapes would not show it."""
-    for name in ("rope_theta", "rope_scaling", "rms_norm_eps"):
-        old, new = getattr(found, name), getattr(expected, name)
-        # A folder converted from another format may say 9.99999974e-06, the float32 nearest to 1e-5.
-        close = isinstance(old, float) and math.isclose(old, new, rel_tol=1e-6)
-        if old != new and not close:
-            raise UserError(
-                f"init_from {where}: was trained with {name} = {old}, the config's model has {new}; make the model "
-                "section of the config match the weights."
             )
 
 

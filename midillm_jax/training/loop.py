@@ -22,10 +22,10 @@ from midillm_jax.data.batches import Batches
 from midillm_jax.errors import UserError
 from midillm_jax.files import write_whole
 from midillm_jax.model import sharding
-from midillm_jax.model.llama import parameter_count
+from midillm_jax.model.finetune import described_parameters
 from midillm_jax.training import hosts, metrics, optimizer
 from midillm_jax.training.checkpoint import Checkpoints, fresh_state
-from midillm_jax.training.step import State, Training, eval_step, jit_train_step, make_training, place
+from midillm_jax.training.step import State, Training, eval_step, jit_train_step, make_training, place, weights_of
 
 Sums = dict[str, float]
 
@@ -162,7 +162,7 @@ def validate(config: Config, training: Training, evaluate: Any, state: State) ->
     total: Sums = {}
     with open_batches(training, "validation") as held_out:
         for _ in range(config.eval.batches):
-            sums = jax.device_get(evaluate(state["params"], place(training, next(held_out))))
+            sums = jax.device_get(evaluate(weights_of(state), place(training, next(held_out))))
             total = {name: total.get(name, 0.0) + float(value) for name, value in sums.items()}
     return metrics.figures(total)
 
@@ -256,6 +256,6 @@ def _headline(config: Config, training: Training, start: int) -> str:
         f"resumed at step {start}" if start else (f"from {config.init_from}" if config.init_from else "fresh weights")
     )
     return (
-        f"{config.name}: {parameter_count(config.model):,} parameters, {begin}; {where} ({mesh}); "
+        f"{config.name}: {described_parameters(config.model, config.finetune)}, {begin}; {where} ({mesh}); "
         f"{config.data.text_rows} text + {config.data.music_rows} music rows of {config.data.row_length} tokens a step"
     )
