@@ -15,7 +15,6 @@ from midillm_jax.model import hf_names
 from midillm_jax.model.llama import MUSIC, Params, parameter_count
 from midillm_jax.model.lora import adapter_count
 
-
 _TABLES = ("embedding", "head")
 
 
