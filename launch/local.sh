@@ -9,7 +9,8 @@
 #   --dry-run     prints every command and does nothing
 #
 # Process 0 writes to the terminal. Ctrl-C and SIGTERM reach all of them: the run is saved, and the same command goes on
-# with it. The exit code is that of the first process that failed.
+# with it. If one dies, all are started again from the last checkpoint (launch/supervise.py). The exit code is that of
+# the first process that failed.
 # PYTHON names the Python to use (python).
 set -euo pipefail
 
@@ -34,53 +35,20 @@ done
 [ ${#arguments[@]} -gt 0 ] || fail "no arguments for midillm_jax.train; expected --config FILE at least"
 
 python=${PYTHON:-python}
-if [ -n "$dry" ]; then
-  port=PORT
-else
-  port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-fi
-shared=("JAX_COORDINATOR_ADDRESS=127.0.0.1:$port" "JAX_NUM_PROCESSES=$count")
+simulated=()
 if [ -n "$devices" ]; then
-  shared+=(JAX_PLATFORMS=cpu "XLA_FLAGS=${XLA_FLAGS:+$XLA_FLAGS }--xla_force_host_platform_device_count=$devices")
+  simulated=(JAX_PLATFORMS=cpu "XLA_FLAGS=${XLA_FLAGS:+$XLA_FLAGS }--xla_force_host_platform_device_count=$devices")
 fi
 if [ -n "$dry" ]; then
+  shared=(JAX_COORDINATOR_ADDRESS=127.0.0.1:PORT "JAX_NUM_PROCESSES=$count" "${simulated[@]}")
   for ((i = 0; i < count; i++)); do
     printf '%q ' env "${shared[@]}" "JAX_PROCESS_ID=$i" "$python" -m midillm_jax.train "${arguments[@]}"
     if [ "$i" -gt 0 ]; then printf '> %q 2>&1 ' "$logs/$i.log"; fi
     printf '&\n'
   done
-  echo wait
+  echo 'wait  # should one die, launch/supervise.py ends the others and starts all again'
   exit 0
 fi
 
-mkdir -p "$logs"
-state=$(mktemp -d)
-trap 'rm -rf "$state"' EXIT
-
-# Whoever fails first makes the folder; for the others it is there already.
-train() {
-  trap : INT TERM
-  local code=0
-  env "${shared[@]}" "JAX_PROCESS_ID=$1" "$python" -m midillm_jax.train "${arguments[@]}" </dev/null || code=$?
-  if [ "$code" != 0 ] && mkdir "$state/failed" 2>/dev/null; then echo "$code" > "$state/failed/code"; fi
-}
-
-# Job control gives each process a group of its own, to which signals are handed on.
-set -m
-groups=()
-pass_on() { for group in "${groups[@]}"; do kill -s "$1" -- "-$group" 2>/dev/null || true; done; }
-trap 'pass_on INT' INT
-trap 'pass_on TERM' TERM
-for ((i = 0; i < count; i++)); do
-  if [ "$i" = 0 ]; then train 0 & else train "$i" > "$logs/$i.log" 2>&1 & fi
-  groups+=($!)
-done
-for group in "${groups[@]}"; do
-  # A signal ends the waiting, not the process.
-  while kill -0 "$group" 2>/dev/null; do wait "$group" || true; done
-done
-if [ -e "$state/failed" ]; then
-  code=$(cat "$state/failed/code")
-  [ "$count" = 1 ] || echo "exit code $code; the other processes wrote to $logs/" >&2
-  exit "$code"
-fi
+if [ -n "$devices" ]; then export "${simulated[@]}"; fi
+exec "$python" "$(dirname "$0")/supervise.py" --processes "$count" --logs "$logs" -- "$python" -m midillm_jax.train "${arguments[@]}"

@@ -8,7 +8,8 @@
 #                 it goes on where the run was saved.
 #   create        asks for a queued resource and waits until it is there; one that was taken away is made anew
 #   install       copies this clone (its last commit) to every worker, installs it and mounts the bucket
-#   train         starts training on every worker, in the background; a run that is under way is left alone
+#   train         starts training on every worker, in the background; a run that is under way is left alone. A process that
+#                 dies is started again (supervise.py); those of the other workers end within a minute, and are too
 #   logs          follows worker 0's output until the run ends, and ends with its exit code
 #   stop          asks the run to save and end
 #   delete        gives the TPUs back; the bucket stays
@@ -141,7 +142,7 @@ train() {
   everywhere "cd ~/bucket
 if test -e ~/train.pid && kill -0 \$(cat ~/train.pid) 2>/dev/null; then echo training already; exit 0; fi
 rm -f ~/train.code
-nohup sh -c '~/venv/bin/python -m midillm_jax.train \"\$@\" & echo \$! > ~/train.pid; wait \$!; echo \$? > ~/train.code' train $words > ~/train.log 2>&1 < /dev/null &
+nohup sh -c '~/venv/bin/python ~/midillm_jax/launch/supervise.py -- ~/venv/bin/python -m midillm_jax.train \"\$@\" & echo \$! > ~/train.pid; wait \$!; echo \$? > ~/train.code' train $words > ~/train.log 2>&1 < /dev/null &
 sleep 1"
 }
 

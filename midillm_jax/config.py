@@ -189,13 +189,31 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class GuardConfig:
+    """Steps that are not applied (training/guard.py): a loss or gradient that is not finite, a spike of its norm."""
+
+    action: Literal["skip", "rollback", "stop"] = "skip"
+    """What comes then: the next batch; the last checkpoint's weights and the next batch; the end of the run."""
+    spike_factor: float = 10.0
+    """A gradient norm of more than so many times the running mean is a spike; 0 for none."""
+    after_steps: int = 100
+    """Applied steps before spikes are looked for."""
+    patience: int = 5
+    """Refused steps in a row, or rollbacks to one checkpoint, that end the run."""
+
+
+@dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """When the run is saved, and what is kept."""
+    """When the run is saved, and what is kept. The checkpoint of the lowest held-out loss is saved and kept as well."""
 
     every_steps: int
+    """Steps between checkpoints that are kept for good."""
     every_minutes: float = 10.0
+    """Minutes between temporary checkpoints."""
     keep: int = 2
-    """Newest checkpoints kept."""
+    """Newest checkpoints kept, of whichever kind."""
+    retry_minutes: float = 1.0
+    """Minutes from a save that failed to the next attempt; a second failure in a row ends the run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +223,29 @@ class EvalConfig:
     every_steps: int
     batches: int
     """Batches of the held-out data an evaluation reads, the same ones every time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplesConfig:
+    """Music from the weights as they are, now and then during training (training/samples.py)."""
+
+    every_steps: int = 0
+    """Steps between samples, which are also taken before the first step and after the last; 0 for none."""
+    prompts: tuple[str, ...] = (
+        "",
+        "A calm piano waltz in C major.",
+        "An upbeat rock song with electric guitar, bass and drums.",
+        "A slow and sad string quartet.",
+    )
+    """A piece is written for each, with the same noise every time; an empty one is music without a description."""
+    max_seconds: float = 30.0
+    """No note of a piece begins at or after this."""
+    max_notes: int = 256
+    """A piece ends after this many notes if not before."""
+    temperature: float = 1.0
+    """0 always takes the most likely id."""
+    top_p: float = 0.98
+    """Only the most likely ids that together hold this probability can be drawn."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +261,8 @@ class Config:
     checkpoint: CheckpointConfig
     eval: EvalConfig
     loss: LossConfig = LossConfig()
+    guard: GuardConfig = GuardConfig()
+    samples: SamplesConfig = SamplesConfig()
     mesh: MeshConfig = MeshConfig()
     run_dir: str = ""
     """Where checkpoints and logs go; empty for ``runs/<name>``."""
@@ -239,6 +282,8 @@ class Config:
     """What each layer keeps for the backward pass instead of computing it twice: everything, the matrix products,
     query, key, value and attended heads, the attended heads, nothing (sizes in model/llama.py)."""
     log_every_steps: int = 10
+    profile: str = ""
+    """Steps of which a trace for TensorBoard's profiler (XProf) is written, such as 20:25, both ends included."""
 
     @property
     def folder(self) -> str:

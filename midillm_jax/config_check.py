@@ -2,25 +2,31 @@
 
 import dataclasses
 import operator
+import re
 import types
 import typing
 from typing import Any, Literal
 
 from midillm_jax.config import Config, ModelConfig
 from midillm_jax.errors import UserError
+from midillm_jax.music.signatures import LEAST_NOTES, LEAST_SECONDS
+from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
 
 _LEAST = {
     0: "data.music_rows data.text_rows data.transpose data.prefetch data.workers loss.z_loss optimizer.learning_rate "
-    "optimizer.warmup_steps optimizer.weight_decay optimizer.text_rows_learning_rate_share checkpoint.every_minutes",
+    "optimizer.warmup_steps optimizer.weight_decay optimizer.text_rows_learning_rate_share checkpoint.every_minutes "
+    "checkpoint.retry_minutes guard.spike_factor guard.after_steps samples.every_steps samples.temperature",
     1: "steps log_every_steps model.text_vocab_size model.d_model model.num_layers model.num_heads model.num_kv_heads "
     "model.d_ff model.context_length model.vocab_multiple data.row_length data.streams loss.chunk_tokens "
-    "optimizer.accumulation_steps checkpoint.every_steps checkpoint.keep eval.every_steps eval.batches",
+    "optimizer.accumulation_steps guard.patience checkpoint.every_steps checkpoint.keep eval.every_steps eval.batches",
 }
 """Fields that may be this and more."""
 _POSITIVE = (
     "model.rope_theta model.rms_norm_eps model.init_std data.anticipation.span_rate optimizer.epsilon "
     "optimizer.clip_norm"
 )
+
+_LONGEST_SECONDS = MAX_ONSET_TICKS / TICKS_PER_SECOND
 
 
 def check(config: Config) -> None:
@@ -32,7 +38,7 @@ def check(config: Config) -> None:
         UserError: a value is of another type or out of its range; field, value and what was expected are named.
     """
     _check_types(config, Config, "")
-    model, data, optimizer = config.model, config.data, config.optimizer
+    model, data, optimizer, samples = config.model, config.data, config.optimizer, config.samples
     ranges = [(field, operator.ge, least) for least, fields in _LEAST.items() for field in fields.split()]
     ranges += [(field, operator.gt, 0) for field in _POSITIVE.split()]
     for field, holds, bound in ranges:
@@ -43,6 +49,7 @@ def check(config: Config) -> None:
     scaling = model.rope_scaling
     for field, good, expected in (
         ("name", bool(config.name), "a name"),
+        ("profile", _is_range(config.profile), "steps such as 20:25, or nothing"),
         ("seed", 0 <= config.seed < 1 << 32, "0 to 2**32 - 1"),
         (
             "model.num_heads",
@@ -73,9 +80,24 @@ def check(config: Config) -> None:
         ("optimizer.final_learning_rate_share", 0 <= optimizer.final_learning_rate_share <= 1, "0 to 1"),
         ("optimizer.beta1", 0 <= optimizer.beta1 < 1, "0 or more, below 1"),
         ("optimizer.beta2", 0 <= optimizer.beta2 < 1, "0 or more, below 1"),
+        ("samples.every_steps", not samples.every_steps or data.music_rows > 0, "0, as data.music_rows is 0"),
+        ("samples.prompts", len(samples.prompts) > 0, 'a prompt or more; "" is music without a description'),
+        (
+            "samples.max_seconds",
+            LEAST_SECONDS < samples.max_seconds <= _LONGEST_SECONDS,
+            f"above {LEAST_SECONDS:g}, less being called empty, and at most {_LONGEST_SECONDS:g}",
+        ),
+        ("samples.max_notes", samples.max_notes >= LEAST_NOTES, f"{LEAST_NOTES} or more, fewer being called empty"),
+        ("samples.temperature", samples.temperature < float("inf"), "a finite number"),
+        ("samples.top_p", 0 < samples.top_p <= 1, "above 0, at most 1"),
     ):
         if not good:
             raise UserError(f"{field} is {operator.attrgetter(field)(config)!r}; expected {expected}.")
+
+
+def _is_range(text: str) -> bool:
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    return not text or (found is not None and 1 <= int(found[1]) <= int(found[2]))
 
 
 def _check_types(value: Any, kind: Any, where: str) -> None:

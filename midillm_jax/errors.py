@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """One sentence saying what was found, where, what was expected and what to do; commands exit with code 2."""
+
+
+class TryAgain(UserError):
+    """What stopped this run is mended; the same command, started again, goes on. Exit code 75, as in sysexits.h."""

@@ -1,16 +1,23 @@
-"""``python -m midillm_jax.evaluate --model DIR --data DIR --out DIR``: how well a model does, as a page and numbers."""
+"""``python -m midillm_jax.evaluate --model DIR --data DIR --out DIR``: how well a model does, as a page and numbers.
+
+``python -m midillm_jax.evaluate runs RUN [RUN ...] --out DIR`` compares training runs: curves, figures, settings.
+"""
 
 import dataclasses
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from midillm_jax import commands
-from midillm_jax.evaluation import protocol
+from midillm_jax.errors import UserError
+from midillm_jax.evaluation import protocol, runs, runs_page
 from midillm_jax.evaluation.generation import Sampling
+from midillm_jax.files import write_whole
 from midillm_jax.inference.request import MusicRequest
 
 _LINE_SECONDS = 5.0
@@ -50,8 +57,42 @@ class Arguments:
     """Notes a piece has at most."""
 
 
+@dataclasses.dataclass(frozen=True)
+class RunsArguments:
+    """Compares training runs on one page, index.html: curves, last and best figures, settings that differ."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
+    """Folders of training runs, finished or not."""
+    out: Path
+    """Folder for the page."""
+
+
 def main(arguments: list[str]) -> None:
-    """Evaluates, and ends with the two results and where the page is."""
+    """Evaluates a model, or compares runs where the first argument says so."""
+    if arguments[:1] == ["runs"]:
+        _compare(arguments[1:])
+    else:
+        _evaluate(arguments)
+
+
+def _compare(arguments: list[str]) -> None:
+    """Ends with a line a run and where the page is."""
+    prog = "python -m midillm_jax.evaluate runs"
+    chosen = commands.parse(RunsArguments, arguments, prog=prog, description=RunsArguments.__doc__)
+    found = runs.read(chosen.runs)
+    page = runs_page.render(found)
+    try:
+        chosen.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {chosen.out}: this folder cannot be made ({error.strerror}); name another") from None
+    write_whole(chosen.out / protocol.PAGE, page)
+    for run in found:
+        print(runs.line(run))
+    print(f"the page is {chosen.out / protocol.PAGE}")
+
+
+def _evaluate(arguments: list[str]) -> None:
+    """Ends with the two results and where the page is."""
     chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.evaluate", description=__doc__)
     settings = protocol.Settings(
         model=chosen.model,

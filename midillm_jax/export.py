@@ -26,9 +26,9 @@ def main(arguments: list[str]) -> None:
     """Writes the folder and prints what is in it."""
     chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.export", description=__doc__)
     # Reading a checkpoint is the one thing here that needs the [train] extra.
-    from midillm_jax.training import checkpoint
+    from midillm_jax.training import weights
 
-    config, params = checkpoint.load_params(chosen.checkpoint)
+    config, params = weights.load_params(chosen.checkpoint)
     tokenizer = load_tokenizer(chosen.tokenizer or config.data.tokenizer)
     # The shortest prompt, a begin and the flag, stands before them.
     longest = hf_config.sequence_length(config.model.context_length, config.data.row_length)

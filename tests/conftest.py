@@ -29,7 +29,7 @@ def golden_dir() -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_model() -> ModelConfig:
     """A Llama of 100 text rows whose every number differs from its default and from the other numbers.
 

@@ -118,6 +118,15 @@ def changed(value: Any, path: str, to: object) -> Any:
         ("model.head_dim", 0, "an even number"),
         ("model.music_vocab_size", 0, "55030"),
         ("model.rope_scaling", config.RopeScaling(0.0, 1.0, 4.0, 8192), "numbers above 0"),
+        ("samples.every_steps", -1, "0 or more"),
+        ("samples.prompts", (), "a prompt or more"),
+        ("samples.max_seconds", 5.0, "above 5"),
+        ("samples.max_seconds", 101.0, "at most 100"),
+        ("samples.max_notes", 15, "16 or more"),
+        ("samples.temperature", -0.1, "0 or more"),
+        ("samples.temperature", float("inf"), "a finite number"),
+        ("samples.top_p", 0.0, "above 0"),
+        ("samples.prompts", ("", None), "of type str"),
         ("seed", -1, "0 to 2**32 - 1"),
         ("steps", 10.0, "of type int"),
         ("steps", True, "of type int"),
@@ -132,9 +141,15 @@ def test_a_value_that_no_run_can_have_is_refused(field: str, value: object, expe
     with pytest.raises(UserError) as error:
         config_check.check(run)
     assert str(error.value).startswith(field)
-    shown = "3" if field == "data.music" and value else repr(value)
+    shown = "3" if field == "data.music" and value else "None" if value == ("", None) else repr(value)
     for word in (shown, expected):
         assert word in str(error.value)
+
+
+def test_samples_of_a_run_without_music_are_refused() -> None:
+    run = changed(changed(config.load("stage1.py"), "data.music_rows", 0), "samples.every_steps", 10)
+    with pytest.raises(UserError, match=r"samples.every_steps is 10; expected 0, as data.music_rows is 0"):
+        config_check.check(run)
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_other_prompts_in_the_same_folder(
     [
         (["--model", "nowhere"], "--model nowhere: no such folder"),
         (["--data", "nowhere"], "nowhere holds no manifest.json"),
-        (["--runs", "nowhere"], "--runs nowhere: holds no log.csv"),
+        (["--runs", "nowhere"], "nowhere: holds no log.csv"),
         (["--prompts-file", "nowhere"], "--prompts-file nowhere: cannot be read"),
         (["--pieces", "0"], "--pieces 0"),
         (["--top-p", "0"], "top_p is 0"),

@@ -12,7 +12,9 @@ from midillm_jax.config import CheckpointConfig, Config, DataConfig, EvalConfig,
 from midillm_jax.model import hf, sharding
 from midillm_jax.music import vocab
 from midillm_jax.text.tokenizer import load_tokenizer, train_sentencepiece
-from midillm_jax.training import checkpoint
+from midillm_jax.training import checkpoint, weights
+from midillm_jax.training.checkpoint import Progress
+from midillm_jax.training.events import Events
 from midillm_jax.training.step import init_state, make_training
 
 
@@ -45,15 +47,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Config:
         eval=EvalConfig(every_steps=1, batches=1),
     )
     training = make_training(config, sharding.make_mesh(config.mesh, jax.devices()[:1]))
-    checkpoints = checkpoint.Checkpoints(training)
+    checkpoints = checkpoint.Checkpoints(training, Events(Path(config.folder), active=True))
     for step in (1, 2):
-        checkpoints.save(step, init_state(training, training.definition.init(jax.random.key(step))), {}, {})
+        checkpoints.save(step, init_state(training, training.definition.init(jax.random.key(step))), {}, Progress({}))
     checkpoints.close()
     return config
 
 
 def weights_at(run: Config, step: int) -> np.ndarray:
-    return np.asarray(checkpoint.load_params(f"{run.folder}/{step}")[1]["blocks"]["feed_forward"]["up"])
+    return np.asarray(weights.load_params(f"{run.folder}/{step}")[1]["blocks"]["feed_forward"]["up"])
 
 
 def test_the_newest_checkpoint_is_exported(run: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -284,22 +284,27 @@ class SplitReader:
         try:
             return self._source[record]
         except RuntimeError as error:
-            raise self._unreadable(error) from error
+            raise self._unreadable([record], error) from error
 
     def __getitems__(self, records: Sequence[int]) -> Sequence[bytes]:
         """Those of several records, fetched side by side. Raises UserError as for one."""
         try:
             return self._source.__getitems__(records)
         except RuntimeError as error:
-            raise self._unreadable(error) from error
+            raise self._unreadable(records, error) from error
 
     def __repr__(self) -> str:
         return f"SplitReader({self.folder}, {self.name}, {len(self)} records)"
 
-    def _unreadable(self, error: RuntimeError) -> UserError:
+    def _unreadable(self, records: Sequence[int], error: RuntimeError) -> UserError:
+        shards = self.manifest.splits[self.name].shards
+        ends = np.cumsum([shard.records for shard in shards])
+        files = dict.fromkeys(shards[int(np.searchsorted(ends, record, side="right"))].name for record in records)
+        which = f"record {records[0]}" if len(records) == 1 else f"one of the records {min(records)} to {max(records)}"
         return UserError(
-            f"{self.folder}: a record of {self.name} cannot be read ({error}); copy the folder again or prepare it "
-            "again; where it lies in a bucket, see that this machine may read it, or mount the bucket with gcsfuse"
+            f"{self.folder}: {which} of {self.name}, in {' or '.join(files)}, cannot be read ({error}); copy the "
+            "folder again or prepare it again; where it lies in a bucket, see that this machine may read it, or mount "
+            "the bucket with gcsfuse"
         )
 
 

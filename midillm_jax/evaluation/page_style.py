@@ -1,4 +1,4 @@
-"""The style sheet of the report page."""
+"""The style sheets of the pages."""
 
 STYLE = """
 :root { --ink: #1d2330; --soft: #667085; --line: #e4e7ec; --paper: #fff; --ground: #f5f6f8;
@@ -55,4 +55,35 @@ details { margin-top: 44px; }
 summary { cursor: pointer; font-weight: 600; }
 details ul { margin: 12px 0 0; padding-left: 20px; max-width: 88ch; }
 details li { margin-bottom: 6px; }
+"""
+
+RUNS_STYLE = """
+.legend { list-style: none; margin: 18px 0 0; padding: 10px 20px; position: sticky; top: 8px; z-index: 1;
+  flex-direction: row; flex-wrap: wrap; gap: 6px 28px; }
+.legend li { white-space: nowrap; }
+.run { white-space: nowrap; color: var(--ink); font-weight: 400; }
+.run b { margin-right: 2px; }
+.swatch { width: 44px; height: 14px; vertical-align: -1px; margin: 4px 8px 0 0; }
+.thirds { grid-template-columns: repeat(auto-fill, minmax(min(360px, 100%), 1fr)); margin-top: 14px; }
+.halves { grid-template-columns: repeat(auto-fill, minmax(min(460px, 100%), 1fr)); margin-top: 14px; }
+.rolls { margin-top: 18px; }
+.chart { width: 100%; height: auto; }
+.chart text { font-size: 12.5px; fill: #475467; }
+.halves .chart text { font-size: 10.5px; }
+.chart .letter, .halves .chart .letter { font-weight: 700; font-size: 13.5px;
+  fill: color-mix(in srgb, currentColor 75%, black);
+  stroke: var(--paper); stroke-width: 3px; paint-order: stroke; }
+.chart path, .swatch path { fill: none; stroke-linejoin: round; }
+.chart .grid { stroke: var(--line); }
+.chart .held, .swatch .held { stroke: currentColor; stroke-width: 2.5; }
+.chart .train { stroke: currentColor; stroke-width: 1.4; opacity: .45; }
+.chart .mark, .swatch .mark { fill: currentColor; stroke: var(--paper); stroke-width: 1; }
+.summary th { vertical-align: bottom; }
+.summary .over { text-align: center; border-bottom: 0; padding-bottom: 0; }
+.summary td:not(:first-child), .summary th:not(:first-child) { padding-left: 14px; }
+.summary .run { white-space: normal; display: grid; grid-template-columns: auto auto 1fr; gap: 0 4px; }
+.settings td:first-child { white-space: nowrap; }
+.settings td, .settings th { padding-right: 24px; }
+code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  overflow-wrap: anywhere; }
 """

@@ -98,12 +98,20 @@ def token_requests(model: MusicModel, request: MusicRequest) -> list[TokenReques
     Raises:
         UserError: the prompt leaves no room for music in a sequence of the model.
     """
-    text = prompt_ids(model.tokenizer, request.prompt)
-    prompt = (*text, model.engine.text_vocab_size + AUTOREGRESS)
-    room = (model.sequence_length - len(prompt)) // 3
+    return lay_out(request, model.tokenizer, closes=model.closes, sequence_length=model.sequence_length)
+
+
+def lay_out(request: MusicRequest, tokenizer: Tokenizer, *, closes: bool, sequence_length: int) -> list[TokenRequest]:
+    """One engine request per output, for a model of which no more is known; the fields are those of MusicModel.
+
+    Raises:
+        UserError: the prompt leaves no room for music in a sequence.
+    """
+    prompt = (*prompt_ids(tokenizer, request.prompt), tokenizer.vocab_size + AUTOREGRESS)
+    room = (sequence_length - len(prompt)) // 3
     if room < _LEAST_TRIPLES:
         raise UserError(
-            f"the prompt takes {len(prompt)} tokens, but a sequence of this model holds {model.sequence_length}, of "
+            f"the prompt takes {len(prompt)} tokens, but a sequence of this model holds {sequence_length}, of "
             f"which music needs {3 * _LEAST_TRIPLES} at least; shorten the prompt"
         )
     # Besides its notes a piece holds a rest a second at most where nothing sounds, and its end.
@@ -111,7 +119,7 @@ def token_requests(model: MusicModel, request: MusicRequest) -> list[TokenReques
     return [
         TokenRequest(
             prompt=prompt,
-            limits=request.limits(model.closes),
+            limits=request.limits(closes),
             max_triples=min(room, wanted),
             temperature=request.temperature,
             top_p=request.top_p,

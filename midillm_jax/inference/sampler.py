@@ -45,6 +45,8 @@ CHUNK_TRIPLES = 16
 Heads = tuple[jax.Array, jax.Array, jax.Array]
 """The head's rows of the onset, duration and note slot, each [D, W]: on a CPU, x @ head is fastest when the table
 is stored transposed."""
+Compiled = dict[tuple[Any, ...], Any]
+"""Compiled functions by what they were compiled for."""
 
 
 class Batch(NamedTuple):
@@ -177,15 +179,29 @@ class JaxEngine:
 
     name = "jax"
 
-    def __init__(self, definition: Definition, params: Params, max_rows: int = ROW_BUCKETS[-1]) -> None:
-        """``max_rows`` bounds the sequences decoded together, and with it the cache's memory."""
+    def __init__(
+        self,
+        definition: Definition,
+        params: Params,
+        max_rows: int = ROW_BUCKETS[-1],
+        compiled: Compiled | None = None,
+    ) -> None:
+        """An engine over weights that stay as they are.
+
+        Args:
+            definition: the model.
+            params: its weights, all on one device.
+            max_rows: bounds the sequences decoded together, and with it the cache's memory.
+            compiled: what engines of this definition have compiled, for weights of these types on this device; this one
+                adds to it. Whoever makes an engine for other weights of a model again and again compiles once.
+        """
         self.text_vocab_size = definition.config.text_vocab_size
         self.context_length = definition.config.context_length
         self._definition = definition
         self._params = params
         self._buckets = [rows for rows in ROW_BUCKETS if rows <= max_rows]
         self._heads = jax.jit(slot_heads, static_argnums=1)(head_table(params), self.text_vocab_size)
-        self._compiled: dict[tuple[Any, ...], Any] = {}
+        self._compiled: Compiled = {} if compiled is None else compiled
 
     def generate(
         self, requests: Sequence[TokenRequest], report: Callable[[Progress], None] | None = None

@@ -1,22 +1,29 @@
 """Orbax checkpoints: weights, optimiser and the state of every data stream, saved together.
 
-``RUN/checkpoints/STEP/`` holds four items: ``params``, ``optimizer``, ``data`` (JSON: stream id -> state, of all
-hosts) and ``config`` (JSON, as in ``RUN/config.json``). Saves are asynchronous; a step's folder appears under its
-final name only when it is whole.
+``RUN/checkpoints/STEP/`` holds ``params``, ``optimizer`` and ``guard`` (arrays, training/step.py), ``run`` (JSON: the
+streams' states, of all hosts, and Progress), ``config`` (JSON, as in ``RUN/config.json``) and ``digests``
+(training/digest.py) of all these. Saves are asynchronous; a step's folder appears under its final name only when it is
+whole.
 
 Where a run begins, in this order (the first that applies):
 
-1. its own run folder holds a checkpoint: weights, optimiser, step and streams go on from the newest;
+1. its own run folder holds a checkpoint: weights, optimiser, step and streams go on from the newest whose digests are
+   those that were saved; newer ones that are damaged are named, and moved to ``RUN/damaged/``;
 2. ``init_from`` names a run folder or a Hugging Face folder: its weights, everything else fresh;
 3. fresh weights from ``seed``.
+
+Where checkpoints are there and none can be read, that is an error, not a fresh start.
 """
 
+import contextlib
 import dataclasses
 import json
-import math
 import operator
+import os
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,176 +31,280 @@ import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
 from midillm_jax import config as configs
-from midillm_jax.config import Config, ModelConfig
-from midillm_jax.errors import UserError
-from midillm_jax.model import embedding, hf
-from midillm_jax.model.llama import Definition, Execution, Params
-from midillm_jax.training import hosts
+from midillm_jax.config import CheckpointConfig, Config
+from midillm_jax.errors import TryAgain, UserError
+from midillm_jax.training import digest, hosts
+from midillm_jax.training.events import Events
 from midillm_jax.training.step import State, Training, init_state, state_shardings
+from midillm_jax.training.stored import FOLDER, Damaged, first_line, read_arrays, read_documents, with_shardings
 
-FOLDER = "checkpoints"
+DAMAGED = "damaged"
+"""Of a run: checkpoints that were moved out of the way."""
 MUST_NOT_CHANGE = ("model", "seed", "param_dtype", "optimizer.master_weights", "optimizer.moment_dtype")
-"""Fields whose change would make a checkpoint of the same run unreadable or its continuation another run."""
+"""Fields whose change would make a checkpoint of the same run unreadable or its continuation another run; what the
+batches follow from is in data/identity.py."""
+
+
+class Evaluation(NamedTuple):
+    """A step and its loss on held-out rows."""
+
+    step: int
+    loss: float
+
+
+class Progress(NamedTuple):
+    """What is saved of a run beside its arrays and streams."""
+
+    figures: dict[str, float]
+    """Sums over the steps since the last logged row, so that the next row counts them in."""
+    best: Evaluation | None = None
+    """The lowest loss so far."""
+    observed: int = 0
+    """The last step after which what was due was evaluated and sampled."""
+
+
+class Restored(NamedTuple):
+    """What a run goes on with."""
+
+    state: State
+    streams: dict[str, Any]
+    """Stream states of all hosts."""
+    progress: Progress
+    step: int
+    """Steps done."""
+
+
+@dataclasses.dataclass
+class Retention:
+    """Which checkpoints stay: the newest, those at multiples of ``every_steps``, and the best (an Orbax policy)."""
+
+    config: CheckpointConfig
+    best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer for each, in their order, which is that of their steps."""
+        del context
+        steps = [each.step for each in checkpoints]
+        newest = steps[-self.config.keep :]
+        return [step in newest or step % self.config.every_steps == 0 or step == self.best for step in steps]
 
 
 class Checkpoints:
-    """Saves and restores one run."""
+    """Saves and restores one run.
 
-    def __init__(self, training: Training):
+    A save that fails is told, and tried again a minute later (:attr:`due`); a second failure in a row ends the run.
+    """
+
+    def __init__(self, training: Training, events: Events, clock: Callable[[], float] = time.monotonic) -> None:
         # Orbax reports every step of every save through absl; a run's own lines say what matters.
-        absl_logging.set_verbosity(absl_logging.ERROR)
+        absl_logging.set_verbosity(absl_logging.FATAL)
         self._training = training
+        self._config = training.config.checkpoint
+        self._events = events
+        self._clock = clock
+        self._retention = Retention(self._config)
+        self._digests = jax.jit(digest.digests)
         self.folder = Path(training.config.folder).absolute() / FOLDER
         self._opened: ocp.CheckpointManager | None = None
+        self._writing: int | None = None
+        self._failures = 0
+        self._saved_at = clock()
+        self.good: int | None = None
+        """Step of the newest checkpoint that is known to be whole."""
 
     @property
     def _manager(self) -> ocp.CheckpointManager:
         # Opening makes the folder: a run that fails before its first save leaves none behind.
         if self._opened is None:
-            keep = self._training.config.checkpoint.keep
-            options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=self._retention,
+                create=True,
+                # Whoever was killed while saving left a folder under a temporary name.
+                cleanup_tmp_directories=True,
+                # What a damaged checkpoint says of itself must not keep the others from being listed.
+                lightweight_initialize=True,
+            )
             self._opened = ocp.CheckpointManager(self.folder, options=options)
         return self._opened
 
-    def latest_step(self) -> int | None:
-        """Step of the newest whole checkpoint."""
-        if not self.folder.is_dir():
-            return None
-        step: int | None = self._manager.latest_step()
-        return step
+    @property
+    def due(self) -> bool:
+        """Whether it is time for a temporary checkpoint, or to try again after a failure."""
+        minutes = self._config.retry_minutes if self._failures else self._config.every_minutes
+        return self._clock() - self._saved_at > 60 * minutes
 
-    def save(self, step: int, state: State, streams: dict[str, Any], figures: dict[str, float]) -> None:
+    def save(self, step: int, state: State, streams: dict[str, Any], progress: Progress) -> None:
         """Begins saving; weights are copied before this returns, files are written behind.
 
         Args:
-            step: updates done.
+            step: steps done.
             streams: this host's stream states (data.batches.Batches.get_state).
-            figures: sums over the steps since the last logged row, so that the next row counts them in.
-        """
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state["params"]),
-                optimizer=ocp.args.StandardSave(state["optimizer"]),
-                data=ocp.args.JsonSave(_gather(streams)),
-                figures=ocp.args.JsonSave(figures),
-                config=ocp.args.JsonSave(dataclasses.asdict(self._training.config)),
-            ),
-        )
-
-    def restore(self) -> tuple[State, dict[str, Any], dict[str, float], int] | None:
-        """The newest checkpoint: state, stream states of all hosts, figures, updates done; None when there is none.
 
         Raises:
-            UserError: it belongs to a run of another shape; old and new values are shown.
+            UserError: the save before this one failed, and this one too.
         """
-        step = self.latest_step()
-        if hosts.same_everywhere(-1 if step is None else step) is None:
-            newest = "none" if step is None else f"step {step}"
-            raise UserError(
-                f"{self.folder}: the newest checkpoint here is {newest}, on other hosts another; expected --run-dir to "
-                "name a folder that all hosts share, such as a mounted bucket."
+        self.wait()
+        documents = {
+            # As they will be read: JSON knows no tuples.
+            "run": {
+                "streams": _gather(streams),
+                "figures": progress.figures,
+                "best": progress.best and list(progress.best),
+                "observed": progress.observed,
+            },
+            "config": json.loads(configs.to_json(self._training.config)),
+        }
+        digests = {
+            "arrays": digest.named(self._digests(state)),
+            "documents": {name: digest.of_json(document) for name, document in documents.items()},
+        }
+        self._retention.best = progress.best.step if progress.best else None
+        self._saved_at = self._clock()
+        self._writing = step
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    **{name: ocp.args.StandardSave(tree) for name, tree in state.items()},
+                    **{name: ocp.args.JsonSave(document) for name, document in documents.items()},
+                    digests=ocp.args.JsonSave(digests),
+                ),
             )
-        if step is None:
-            return None
-        saved = self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
-        _check_unchanged(saved, self._training.config, self.folder / str(step))
-        shapes = jax.eval_shape(lambda: init_state(self._training, self._training.definition.init(jax.random.key(0))))
-        target = _with_shardings(shapes, state_shardings(self._training))
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(target["params"]),
-                optimizer=ocp.args.StandardRestore(target["optimizer"]),
-                data=ocp.args.JsonRestore(),
-                figures=ocp.args.JsonRestore(),
-            ),
-        )
-        state = {"params": restored["params"], "optimizer": restored["optimizer"]}
-        return state, restored["data"], restored["figures"], step
+        except Exception as error:  # of whatever kind a disk or a bucket has
+            self._failed(error)
+
+    def save_whole(self, step: int, *saved: Any) -> None:
+        """:meth:`save`, done when this returns; tried twice at once.
+
+        Raises:
+            UserError: it failed both times.
+        """
+        self.save(step, *saved)
+        self.wait()
+        if self.good != step:
+            self.save(step, *saved)
+            self.wait()
+
+    def poll(self) -> None:
+        """Notices what became of a save, without waiting for it. With several hosts, all of them call this together.
+
+        Raises:
+            UserError: it failed, and so did the one before it.
+        """
+        if self._writing is not None and not hosts.any_says(self._manager.is_saving_in_progress()):
+            self.wait()
 
     def wait(self) -> None:
-        """Returns when what was begun is written."""
-        if self._opened is not None:
-            self._opened.wait_until_finished()
+        """Returns when what was begun is written, or has failed, which is told.
+
+        Raises:
+            UserError: it failed, and so did the one before it.
+        """
+        if self._writing is None:
+            return
+        failure: Exception | None = None
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except Exception as error:  # as in save
+            failure = error
+        if hosts.any_says(failure is not None):
+            self._failed(failure or RuntimeError("another host could not write its part"))
+        else:
+            self.good, self._writing, self._failures = self._writing, None, 0
+
+    def _failed(self, error: Exception) -> None:
+        step, self._writing = self._writing, None
+        self._failures += 1
+        self._let_go()
+        why = f"the checkpoint of step {step} could not be saved in {self.folder} ({first_line(error)})"
+        if self._failures > 1:
+            last = f"the last good one is of step {self.good}" if self.good is not None else "there is none yet"
+            raise UserError(
+                f"{why}, nor could the one before it; {last}. Make room there, or see that this machine may write, and "
+                "start the same command again."
+            ) from error
+        self._events.warn("save failed", step or 0, f"{why}; training goes on, and saving is tried again")
+
+    def _let_go(self) -> None:
+        """Closes the folder; it is opened anew, without what a failed save left behind, when it is needed again."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            with contextlib.suppress(Exception):  # the failure that is known already
+                opened.close()
+
+    def restore(self) -> Restored | None:
+        """What the newest undamaged checkpoint holds; None when there is none at all.
+
+        Raises:
+            UserError: it belongs to a run of another shape (old and new values are shown), hosts see different
+                checkpoints, or all are damaged.
+            TryAgain: several hosts have set a damaged checkpoint aside, and have to begin anew.
+        """
+        steps = sorted(self._manager.all_steps()) if self.folder.is_dir() else []
+        newest = steps[-1] if steps else -1
+        if hosts.same_everywhere(newest) is None:
+            here = f"step {newest}" if steps else "none"
+            raise UserError(
+                f"{self.folder}: the newest checkpoint here is {here}, on other hosts another; expected --run-dir to "
+                "name a folder that all hosts share, such as a mounted bucket."
+            )
+        damaged: dict[int, str] = {}
+        for step in reversed(steps):
+            try:
+                restored = self._read(step)
+            except Damaged as error:
+                damaged[step] = str(error)
+                if jax.process_count() > 1 and len(steps) > 1:
+                    # The others may be waiting for this process where it will not come.
+                    self._set_aside(damaged)
+                    raise TryAgain(f"{self.folder / str(step)} {error}; it was moved to {DAMAGED}/.") from None
+                continue
+            self._set_aside(damaged)
+            self.good = step
+            return restored
+        if steps:
+            each = "; ".join(f"step {step} {why}" for step, why in damaged.items())
+            raise UserError(
+                f"{self.folder}: no checkpoint there can be used: {each}. Move the folder away to begin anew."
+            )
+        return None
+
+    def _read(self, step: int) -> Restored:
+        documents = read_documents(self._manager, step)
+        saved, run = documents["config"], documents["run"]
+        _check_unchanged(saved, self._training.config, self.folder / str(step))
+        shapes = jax.eval_shape(lambda: init_state(self._training, self._training.definition.init(jax.random.key(0))))
+        target = with_shardings(shapes, state_shardings(self._training))
+        state = read_arrays(self._manager, step, target, documents["digests"])
+        progress = Progress(run["figures"], run["best"] and Evaluation(*run["best"]), run["observed"])
+        return Restored(state, run["streams"], progress, step)
+
+    def _set_aside(self, damaged: dict[int, str]) -> None:
+        """Moves checkpoints out of the way, so that their steps can be saved again."""
+        for step, why in damaged.items():
+            place = self.folder.parent / DAMAGED / str(step)
+            with contextlib.suppress(FileNotFoundError):  # another host was faster
+                place.parent.mkdir(exist_ok=True)
+                os.replace(self.folder / str(step), _free(place))
+            sentence = f"{self.folder / str(step)} {why}; it was moved to {place.parent}, the one before it is used"
+            self._events.warn("checkpoint damaged", step, sentence)
+        if damaged:
+            self._let_go()
 
     def close(self) -> None:
         """Waits, then lets go of the folder."""
         if self._opened is not None:
             self._opened.close()
+            self._opened = None
 
 
-def fresh_state(training: Training) -> State:
-    """The state of a run that has no checkpoint of its own: from ``init_from``, or from the seed."""
-    config = training.config
-    shardings = state_shardings(training)
-    if not config.init_from:
-        start = jax.jit(lambda key: init_state(training, training.definition.init(key)), out_shardings=shardings)
-        return start(jax.random.key(config.seed))
-    source, params = load_weights(config.init_from, config.model.vocab_multiple)
-    if not source.music_vocab_size:
-        music_rows = config.model.music_vocab_size
-        params = embedding.resize_embedding(params, source, music_rows, config.music_init, config.seed)
-    wanted = training.definition.abstract()
-    _check_shapes(params, wanted, config.init_from)
-    _check_numbers(source, config.model, config.init_from)
-    params = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), params, wanted)
-    placed = jax.tree.map(_place, params, shardings["params"])
-    return jax.jit(lambda params: init_state(training, params), out_shardings=shardings)(placed)
-
-
-def _place(leaf: np.ndarray, target: jax.sharding.Sharding) -> jax.Array:
-    """A global array of which every process has the whole: each gives its own devices their parts."""
-    return jax.make_array_from_callback(leaf.shape, target, lambda index: leaf[index])
-
-
-def load_weights(where: str, vocab_multiple: int) -> tuple[ModelConfig, Params]:
-    """Weights of a run folder (newest checkpoint), of ``RUN/STEP`` or of a Hugging Face folder.
-
-    ``vocab_multiple`` is what a Hugging Face table is padded to; a run's own table comes as it was trained.
-    """
-    if (Path(where) / "config.json").is_file() and not (Path(where) / FOLDER).is_dir():
-        return hf.read_hf(Path(where), vocab_multiple=vocab_multiple)
-    config, params = load_params(where)
-    return config.model, params
-
-
-def load_params(where: str) -> tuple[Config, Params]:
-    """Config and weights (numpy, on the host) of a run.
-
-    Args:
-        where: a run folder, for its newest checkpoint, or ``RUN/STEP``.
-
-    Raises:
-        UserError: no run or no checkpoint there.
-    """
-    path = Path(where)
-    wanted: int | None = None
-    if not (path / FOLDER).is_dir() and path.name.isdigit():
-        wanted, path = int(path.name), path.parent
-        path = path.parent if path.name == FOLDER else path
-    folder = (path / FOLDER).absolute()
-    if not folder.is_dir():
-        raise UserError(f"{where}: no checkpoints there; expected the folder of a run, such as runs/NAME, or RUN/STEP.")
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
-        step = manager.latest_step() if wanted is None else wanted
-        if step is None or step not in manager.all_steps():
-            saved_steps = ", ".join(map(str, manager.all_steps())) or "none yet"
-            raise UserError(f"{folder}: step {step} is not there; saved steps: {saved_steps}.")
-        saved = manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
-        config = configs.from_json(json.dumps(saved), f"{folder / str(step)}: config")
-        abstract = Definition(config.model, Execution(config.param_dtype, "float32", "none")).abstract()
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        target = _with_shardings(abstract, jax.tree.map(lambda _: here, abstract))
-        restored = manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(target)))["params"]
-    return config, jax.tree.map(np.asarray, restored)
-
-
-def _with_shardings(shapes: Any, shardings: Any) -> Any:
-    return jax.tree.map(
-        lambda leaf, placed: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), shapes, shardings
-    )
+def _free(place: Path) -> Path:
+    """``place``, or one beside it that does not exist."""
+    number, free = 1, place
+    while free.exists():
+        number, free = number + 1, place.with_name(f"{place.name}-{number + 1}")
+    return free
 
 
 def _check_unchanged(saved: dict[str, Any], config: Config, where: Path) -> None:
@@ -208,33 +319,6 @@ def _check_unchanged(saved: dict[str, Any], config: Config, where: Path) -> None
             raise UserError(
                 f"{where}: was saved with {name} = {old}, but the config now says {new}; change it back, or start "
                 "another run with another --name."
-            )
-
-
-def _check_shapes(params: Params, wanted: Params, where: str) -> None:
-    def flat(tree: Params) -> dict[str, tuple[int, ...]]:
-        paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-        return {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in paths}
-
-    found, expected = flat(params), flat(wanted)
-    for name in expected.keys() | found.keys():
-        if found.get(name) != expected.get(name):
-            raise UserError(
-                f"init_from {where}: {name} has shape {found.get(name)}, the config's model needs "
-                f"{expected.get(name)}; make the model section of the config match the weights."
-            )
-
-
-def _check_numbers(found: ModelConfig, expected: ModelConfig, where: str) -> None:
-    """Refuses weights that were trained with other numbers than the config's: shapes would not show it."""
-    for name in ("rope_theta", "rope_scaling", "rms_norm_eps"):
-        old, new = getattr(found, name), getattr(expected, name)
-        # A folder converted from another format may say 9.99999974e-06, the float32 nearest to 1e-5.
-        close = isinstance(old, float) and math.isclose(old, new, rel_tol=1e-6)
-        if old != new and not close:
-            raise UserError(
-                f"init_from {where}: was trained with {name} = {old}, the config's model has {new}; make the model "
-                "section of the config match the weights."
             )
 
 

@@ -66,6 +66,33 @@ CHIPS = {
 }
 
 
+_KINDS = {
+    "TPU v4": CHIPS["v4"].flops,
+    "TPU v5 lite": CHIPS["v5e"].flops,
+    "TPU v5e": CHIPS["v5e"].flops,
+    "TPU v5": CHIPS["v5p"].flops,
+    "TPU v5p": CHIPS["v5p"].flops,
+    "TPU v6 lite": CHIPS["v6e"].flops,
+    "TPU v6e": CHIPS["v6e"].flops,
+    # JAX has two devices a chip.
+    "TPU7x": CHIPS["tpu7x"].flops / 2,
+    # Dense bfloat16 of the data sheets at nvidia.com/en-us/data-center, read from their tables' figures with sparsity,
+    # halved.
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100 NVL": 835e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA L4": 121e12,
+}
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Peak bfloat16 FLOP/s of a device by JAX's name of its kind, which may go on (``NVIDIA A100-SXM4-40GB``)."""
+    names = [name for name in _KINDS if re.match(rf"{re.escape(name)}(\W|$)", device_kind)]
+    return _KINDS[max(names, key=len)] if names else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Topology:
     """One or more equal slices of a chip."""

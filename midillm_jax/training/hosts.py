@@ -28,7 +28,7 @@ from midillm_jax.model import sharding
 ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 HEARTBEAT = "MIDILLM_HEARTBEAT_SECONDS"
 """A process that was not heard of for so long is taken for dead, and the others end (DEFAULT_HEARTBEAT)."""
-DEFAULT_HEARTBEAT = 100
+DEFAULT_HEARTBEAT = 40
 WAIT_SECONDS = 1800
 """Longest that a process waits for the others to have compiled."""
 SHUTDOWN_SECONDS = 60
@@ -103,6 +103,15 @@ def first_says(value: bool) -> bool:
     from jax.experimental import multihost_utils
 
     return bool(multihost_utils.broadcast_one_to_all(np.bool_(value)))
+
+
+def any_says(value: bool) -> bool:
+    """Whether any process passed True."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.bool_(value)).any())
 
 
 def batch_share(mesh: Mesh) -> tuple[int, int]:

@@ -15,12 +15,12 @@ from midillm_jax.config import Config
 from midillm_jax.errors import UserError
 from midillm_jax.model import attention, sharding
 from midillm_jax.model.llama import Definition, Execution, Params, head_table
-from midillm_jax.training import hosts
+from midillm_jax.training import guard, hosts
 from midillm_jax.training import loss as losses
-from midillm_jax.training.optimizer import apply_gradient, make_optimizer
+from midillm_jax.training.optimizer import apply_gradient, make_optimizer, schedule
 
 State = dict[str, Any]
-"""``params`` and ``optimizer`` (optax state, which counts the steps): an ordinary tree."""
+"""``params``, ``optimizer`` (optax state) and ``guard`` (guard.GuardState): an ordinary tree."""
 
 DEVICE_FIELDS: dict[str, type[np.generic]] = {
     "tokens": np.int32,
@@ -136,12 +136,12 @@ def state_shardings(training: Training) -> State:
         weights,
         transform_non_params=lambda _: whole,
     )
-    return {"params": weights, "optimizer": moments}
+    return {"params": weights, "optimizer": moments, "guard": jax.tree.map(lambda _: whole, shapes["guard"])}
 
 
 def init_state(training: Training, params: Params) -> State:
     """The state before the first step."""
-    return {"params": params, "optimizer": training.optimizer.init(params)}
+    return {"params": params, "optimizer": training.optimizer.init(params), "guard": guard.fresh()}
 
 
 def _sums(training: Training, params: Params, batch: losses.Batch) -> dict[str, jax.Array]:
@@ -163,7 +163,8 @@ def train_step(training: Training, state: State, batch: losses.Batch) -> tuple[S
             parts divided by the sum of all weights.
 
     Returns:
-        the new state and the batch's sums with ``gradient_norm`` (before clipping).
+        the new state and the batch's sums with ``gradient_norm`` (before clipping), ``learning_rate`` and ``applied``:
+        0 where the guard refused the step, whose state is the old one.
     """
     total_weight = jnp.maximum(jnp.sum(batch["loss_weights"]), 1.0)
 
@@ -186,8 +187,15 @@ def train_step(training: Training, state: State, batch: losses.Batch) -> tuple[S
         )
         (gradient, sums), _ = jax.lax.scan(add, zeros, batch)
     params, optimizer_state = apply_gradient(training.optimizer, gradient, state["optimizer"], state["params"])
-    sums["gradient_norm"] = optax.tree.norm(gradient)
-    return {"params": params, "optimizer": optimizer_state}, sums
+    norm = optax.tree.norm(gradient)
+    applied = guard.accepts(training.config.guard, state["guard"], sums["objective"], norm)
+    new = {"params": params, "optimizer": optimizer_state, "guard": guard.updated(state["guard"], norm)}
+    sums |= {
+        "gradient_norm": norm,
+        "learning_rate": schedule(training.config.optimizer, training.config.steps)(state["guard"].applied),
+        "applied": applied.astype(jnp.float32),
+    }
+    return jax.tree.map(lambda after, before: jnp.where(applied, after, before), new, state), sums
 
 
 TPU_OPTIONS = {

@@ -268,10 +268,36 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     content[1_000:1_100] = bytes(byte ^ 255 for byte in content[1_000:1_100])
     shard.write_bytes(content)
     reader = open_split(tmp_path, "train")
-    with pytest.raises(UserError, match=f"{tmp_path}: a record of train cannot be read .*copy the folder again"):
+    words = f"{tmp_path}: record 0 of train, in {shard.name}, cannot be read .*copy the folder again"
+    with pytest.raises(UserError, match=words):
         reader[0]
-    with pytest.raises(UserError, match="a record of train cannot be read"):
+    with pytest.raises(UserError, match=f"record 0 of train, in {shard.name}, cannot be read"):
         reader.__getitems__([0])
+
+
+@pytest.mark.parametrize("how", ["cut", "overwritten"])
+def test_a_shard_that_changes_after_it_was_opened_gives_no_garbage(tmp_path: Path, how: str) -> None:
+    rng = np.random.default_rng(0)
+    manifest = write_folder(
+        tmp_path, [piece(sorted(rng.integers(0, 10**8, 30_000).tolist())) for _ in range(8)], 1 << 30
+    )
+    (shard,) = manifest.splits["train"].shards
+    whole = [open_split(tmp_path, "train")[record] for record in range(8)]
+    reader = open_split(tmp_path, "train")
+    path = tmp_path / shard.name
+    with path.open("r+b") as file:
+        if how == "cut":
+            file.truncate(path.stat().st_size // 2)
+        else:
+            file.write(rng.bytes(path.stat().st_size))
+    told = []
+    for record in range(8):
+        try:
+            assert reader[record] == whole[record]
+        except UserError as error:
+            told.append(f"record {record} of train, in {shard.name}, cannot be read" in str(error))
+    assert told
+    assert all(told)
 
 
 class _Bucket(http.server.BaseHTTPRequestHandler):
@@ -321,7 +347,7 @@ def test_records_are_read_from_a_bucket(bucket: Path) -> None:
     assert [there[i] for i in (39, 0, 17)] == [here[i] for i in (39, 0, 17)]
     assert there.__getitems__([3, 30]) == here.__getitems__([3, 30])
     nowhere = SplitReader("gs://bucket/other", "train", manifest, here.lengths)
-    with pytest.raises(UserError, match=r"gs://bucket/other: a record of train cannot be read .*404.*gcsfuse"):
+    with pytest.raises(UserError, match=r"gs://bucket/other: record 0 of train, in .*, cannot be read .*404.*gcsfuse"):
         nowhere[0]
 
 

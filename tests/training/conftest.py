@@ -1,6 +1,7 @@
 """A prepared corpus and a run's config that tests of the room share."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(corpus: Path, tiny_model: ModelConfig, tmp_path: Path) -> Config:
+def run(run_in: Callable[[Path], Config], tmp_path: Path) -> Config:
     """Six steps of text and captioned music, saved every second one."""
-    return Config(
+    return run_in(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def run_in(corpus: Path, tiny_model: ModelConfig) -> Callable[[Path], Config]:
+    """The same run in a folder of one's own."""
+    return lambda folder: Config(
         name="test",
-        run_dir=str(tmp_path / "run"),
+        run_dir=str(folder),
         steps=6,
         model=dataclasses.replace(tiny_model, text_vocab_size=600, num_layers=2),
         data=DataConfig(

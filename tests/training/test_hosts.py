@@ -25,7 +25,7 @@ from midillm_jax.config import Config
 from midillm_jax.errors import UserError
 from midillm_jax.model import hf, sharding
 from midillm_jax.training import hosts
-from midillm_jax.training.checkpoint import load_params
+from midillm_jax.training.weights import load_params
 
 LONGEST = 600
 """Seconds that a process may take on a machine that is busy with other things; it takes some ten on an idle one."""
@@ -39,13 +39,15 @@ from midillm_jax import config as configs
 from midillm_jax.model import sharding
 from midillm_jax.training import hosts
 from midillm_jax.training.checkpoint import Checkpoints
+from midillm_jax.training.events import Events
 from midillm_jax.training.step import make_training
 
 with hosts.joined():
     run = configs.from_json(Path(sys.argv[1]).read_text(), "run")
-    checkpoints = Checkpoints(make_training(run, sharding.make_mesh(run.mesh)))
-    state, streams, figures, step = checkpoints.restore()
-    found = {"step": step, "streams": streams, "figures": figures}
+    events = Events(Path(run.folder), active=hosts.is_first())
+    checkpoints = Checkpoints(make_training(run, sharding.make_mesh(run.mesh)), events)
+    state, streams, progress, step = checkpoints.restore()
+    found = {"step": step, "streams": streams, "progress": progress}
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         whole = np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
         found[jax.tree_util.keystr(path)] = hashlib.sha256(whole.tobytes()).hexdigest()
@@ -238,8 +240,9 @@ def test_a_run_goes_on_with_another_number_of_processes(
 ) -> None:
     whole = finished(wide, shelf, before)
     shutil.copytree(whole, tmp_path / "run")
-    for step in ("4", "6"):
-        shutil.rmtree(tmp_path / "run" / "checkpoints" / step)
+    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+        if checkpoint.name.isdigit() and int(checkpoint.name) > 2:
+            shutil.rmtree(checkpoint)
     done = train(dataclasses.replace(wide, run_dir=str(tmp_path / "run")), tmp_path, after, 4 // after)
     assert "resumed at step 2" in done[0].out
     assert_same_log(log_of(whole), log_of(tmp_path / "run"))

@@ -1,0 +1,140 @@
+"""How often the signs of failed music (music/signatures.py) fire on real pieces, and on failures made of them.
+
+    python benchmarks/signatures.py FOLDER
+
+FOLDER holds MIDI files, at any depth. Each piece is judged whole and as a model would write it, which is its opening up
+to 682 notes and 100 seconds. Few of these may be called failures. Of each opening failures are then made, with a fixed
+seed: a bar that is played over and over (1.2 to 8 s, onsets up to a tick off, one note in fifty wrong), notes piled up
+in two ways, its first dozen notes alone, a hole of ten seconds in its middle, and notes so short and far apart that
+silence rules. These should be called what they are. Prints two tables; ``--json FILE``
+writes them too.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from midillm_jax.music.midi import MidiError, NoteTable, read_midi
+from midillm_jax.music.signatures import Signatures, signatures
+from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
+
+OPENING_NOTES = 682
+SIGNS = ("looping", "flooded", "empty")
+NUMBERS = ("loop_share", "most_together", "notes_a_second", "silent_share", "longest_silence", "notes", "seconds")
+QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
+
+
+def first(table: NoteTable, count: int) -> NoteTable:
+    """The first notes of a table, from 0 on."""
+    columns = (table.durations[:count], table.notes[:count], table.velocities[:count])
+    return NoteTable(table.onsets[:count] - table.onsets[0], *columns)
+
+
+def opening(table: NoteTable) -> NoteTable:
+    """What a model would write of a piece."""
+    ends = int(np.searchsorted(table.onsets, table.onsets[0] + MAX_ONSET_TICKS))
+    return first(table, min(ends, OPENING_NOTES))
+
+
+def looped(table: NoteTable, rng: np.random.Generator) -> NoteTable:
+    """A quarter of the piece, then its last bar (1.2 to 8 s) for three times as long, or eight bars of it if more."""
+    starts, bar = int(table.onsets[-1]) // 4, rng.uniform(120, 800)
+    in_bar = np.flatnonzero((table.onsets >= starts) & (table.onsets < starts + bar))
+    times = max(8, int(3 * starts / bar))
+    before = np.flatnonzero(table.onsets < starts)
+    chosen = np.concatenate([before, np.tile(in_bar, times)])
+    played = np.concatenate([np.zeros(len(before), np.int64), np.repeat(np.arange(times), len(in_bar))])
+    jitter = rng.integers(-1, 2, len(chosen)) * (played > 0)
+    wrong = ((rng.random(len(chosen)) < 0.02) & (played > 0)).astype(np.int32)
+    onsets = np.maximum(np.rint(table.onsets[chosen] + played * bar + jitter), 0)
+    order = np.argsort(onsets, kind="stable")
+    chosen = chosen[order]
+    notes = table.notes[chosen] + wrong[order]
+    return NoteTable(onsets[order].astype(np.int32), table.durations[chosen], notes, table.velocities[chosen])
+
+
+def piled(table: NoteTable, rng: np.random.Generator) -> NoteTable:
+    """Sixty notes on one tick, the next sixty half a second later."""
+    return dataclasses.replace(table, onsets=np.arange(len(table), dtype=np.int32) // 60 * 50)
+
+
+def crowded(table: NoteTable, rng: np.random.Generator) -> NoteTable:
+    """Four notes on every tick."""
+    return dataclasses.replace(table, onsets=np.arange(len(table), dtype=np.int32) // 4)
+
+
+def scarce(table: NoteTable, rng: np.random.Generator) -> NoteTable:
+    """A dozen notes."""
+    return first(table, 12)
+
+
+def torn(table: NoteTable, rng: np.random.Generator) -> NoteTable:
+    """Ten seconds of silence in the middle."""
+    half = len(table) // 2
+    ends = int((table.onsets[:half] + table.durations[:half]).max(initial=0))
+    behind = np.arange(len(table)) >= half
+    pause = ends + 10 * TICKS_PER_SECOND - int(table.onsets[half])
+    return dataclasses.replace(table, onsets=(table.onsets + behind * pause).astype(np.int32))
+
+
+def thinned(table: NoteTable, rng: np.random.Generator) -> NoteTable:
+    """Three times as slow, no note longer than a twentieth of a second."""
+    return dataclasses.replace(table, onsets=table.onsets * 3, durations=np.minimum(table.durations, 5))
+
+
+FAILURES: dict[str, tuple[str, Callable[[NoteTable, np.random.Generator], NoteTable]]] = {
+    "one bar over and over": ("looping", looped),
+    "sixty notes on a tick": ("flooded", piled),
+    "400 notes a second": ("flooded", crowded),
+    "a dozen notes": ("empty", scarce),
+    "a hole of 10 s": ("empty", torn),
+    "thinned out": ("empty", thinned),
+}
+"""What is made of an opening, and the sign that should fire."""
+
+
+def shares(found: list[Signatures]) -> dict[str, float]:
+    """Share of pieces with each sign, and with any."""
+    counts: Counter[str] = Counter()
+    for each in found:
+        fired = [sign for sign in SIGNS if getattr(each, sign)]
+        counts.update([*fired, *(["any"] if fired else [])])
+    return {sign: counts[sign] / len(found) for sign in (*SIGNS, "any")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    tables, rng = [], np.random.default_rng(0)
+    for path in sorted(arguments.folder.rglob("*.mid")):
+        try:
+            tables.append(read_midi(path.read_bytes(), compiled=True))
+        except MidiError as error:
+            print(f"{path}: {error}")
+    openings = [opening(table) for table in tables]
+    real = {"whole": [signatures(table) for table in tables], "opening": [signatures(table) for table in openings]}
+    made = {name: [signatures(make(table, rng)) for table in openings] for name, (_, make) in FAILURES.items()}
+
+    print(f"| {len(tables):,} pieces | {' | '.join(SIGNS)} | any |\n|---|---|---|---|---|")
+    for name, found in [*real.items(), *made.items()]:
+        cells = " | ".join(f"{100 * share:.1f} %" for share in shares(found).values())
+        print(f"| {name} | {cells} |")
+    print(f"\n| real pieces | {' | '.join(f'{100 * q:g} %' for q in QUANTILES)} |\n|---|---|---|---|---|---|")
+    for name, found in real.items():
+        for number in NUMBERS:
+            at = np.quantile([getattr(each, number) for each in found], QUANTILES)
+            print(f"| {name}: {number} | {' | '.join(f'{value:.4g}' for value in at)} |")
+    if arguments.json:
+        figures = {name: shares(found) for name, found in (real | made).items()}
+        arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
