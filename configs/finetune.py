@@ -1,4 +1,4 @@
-"""One's own captioned pieces on one GPU or a Colab: LoRA, adapters beside a base that knows music and stays as it is.
+"""One's own captioned pieces on one GPU or a Colab: LoRA beside a base that knows music, and the base's music rows.
 
     python -m midillm_jax.prepare caption --input my_midi --out my/captions.jsonl
     python -m midillm_jax.prepare pairs --input my/captions.jsonl --out my/pairs
@@ -7,15 +7,15 @@
 
 docs/finetuning.md walks through it, to the finished model. What to change for another base, in a copy of this file:
 ``init_from`` and ``data.tokenizer``, its folder; ``model``, its shape (presets.py has some). A text model, such as
-SmolLM2-135M, has no music rows yet: ``--finetune.music-rows``, and far more pieces and steps. That option also lets the
-rows of a base that knows music learn; then there is no PEFT adapter to export, only a whole model. ``steps``: a few
-passes over your music, at 16,384 tokens a step and 3 tokens a note; stop when the validation loss rises.
+SmolLM2-135M, knows no music: it wants far more pieces and steps. ``--finetune.no-music-rows`` trains adapters alone,
+which can be exported for the PEFT library; ``--finetune.lora-rank 0`` the music rows alone. ``steps``: a few passes over
+your music, at 16,384 tokens a step and 3 tokens a note; stop when the validation loss rises.
 
 One chip of 16 GB; docs/finetuning.md has what the compiler says for a TPU v5e. A batch of 8 rows goes through in 4
 parts; a GPU that runs out of memory takes ``--optimizer.accumulation-steps 8``. A GPU without bfloat16 arithmetic
-(Colab's T4) wants ``--compute-dtype float32`` and then a smaller base: this one's weights alone are 5.4 GB in float32.
-Not run on a GPU, nor with this base, which was not at hand: rank, learning rate and number of steps are our own guess,
-after the LoRA paper (arXiv 2106.09685) and common use.
+(Colab's T4) may be faster with ``--compute-dtype float32``, in which this base takes 5 GB instead of 2.5. Not run on a
+GPU, nor with this base, which was not at hand: rank, learning rate and number of steps are our own guess, after the LoRA
+paper (arXiv 2106.09685) and common use.
 
 ``slot`` loss: a model trained so must be sampled with the grammar (training/loss.py), as ``generate`` does;
 ``--loss.kind full`` trains for engines that have none.
@@ -40,7 +40,7 @@ def get_config() -> Config:
         init_from="models/MIDI-LLM",
         steps=500,
         model=LLAMA_3_2_1B,
-        finetune=FinetuneConfig(lora_rank=16, lora_alpha=32.0, music_rows=False),
+        finetune=FinetuneConfig(lora_rank=16, lora_alpha=32.0),
         data=DataConfig(
             tokenizer="models/MIDI-LLM",
             row_length=2048,

@@ -150,7 +150,7 @@ def test_a_value_that_no_run_can_have_is_refused(field: str, value: object, expe
         ({"init_from": ""}, "init_from", "", "the folder of the model to finetune"),
         ({"optimizer.text_rows_learning_rate_share": 0.0}, "optimizer.text_rows_learning_rate_share", 0.0, "1 with"),
         (
-            {"model.music_vocab_size": 0, "data.music_rows": 0, "music_rows": True},
+            {"model.music_vocab_size": 0, "data.music_rows": 0},
             "model.music_vocab_size",
             0,
             "rows that can train",
