@@ -156,11 +156,11 @@ class _Head:
         )
 
     def rows(self, local: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
-        """This device's share of the softmax's rows, whole [r, D], and their numbers [1, 1, r]."""
+        """This device's share of the softmax's rows, whole [r, D], and their numbers [1, r]."""
         mine = self._taken(local.astype(dtype))
         if self.placement is not None:
             mine = jax.lax.all_gather(mine, "fsdp", axis=1, tiled=True)
-        return mine, self._part() * mine.shape[0] + jnp.arange(mine.shape[0])[None, None]
+        return mine, self._part() * mine.shape[0] + jnp.arange(mine.shape[0])[None]
 
     def reduced(self, gradient: jax.Array) -> jax.Array:
         """Gradient [r, D] of rows by this device's tokens -> by all tokens, of this device's columns."""
@@ -180,17 +180,21 @@ class _Head:
 
     def scores(
         self, states: jax.Array, rows: jax.Array, numbers: jax.Array, ids: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """[B, t, D] by [r, D] -> logits [B, t, r] (-inf in padding), losses and log-normalisers [B, t]; float32."""
-        logits = jnp.einsum("BTD,RD->BTR", states, rows, preferred_element_type=jnp.float32)
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """[n, D] by [r, D] -> unnormalised probabilities [n, r] (0 in padding) and, [n], what they add up to over all
+        parts, losses and log-normalisers; float32."""
+        logits = jnp.einsum("TD,RD->TR", states, rows, preferred_element_type=jnp.float32)
         logits = jnp.where(numbers < self.count, logits, -jnp.inf)
         top = self.over_parts(jax.lax.pmax, jnp.max(logits, axis=-1))
-        # A comparison instead of a gather: on one device of several the target may lie elsewhere.
-        chosen = jnp.sum(jnp.where(numbers == ids[..., None], logits, 0.0), axis=-1)
-        mass = jnp.sum(jnp.exp(logits - top[..., None]), axis=-1)
+        at = ids - numbers[0, 0]
+        chosen = jnp.take_along_axis(logits, at[:, None], axis=-1, mode="clip")[:, 0]
+        # On one device of several the target may lie elsewhere.
+        chosen = jnp.where((at >= 0) & (at < logits.shape[1]), chosen, 0.0)
+        likely = jnp.exp(logits - top[:, None])
+        mass = jnp.einsum("TR,R->T", likely, jnp.ones(likely.shape[1]))
         mass, chosen = self.over_parts(jax.lax.psum, jnp.stack([mass, chosen]))
         log_z = top + jnp.log(mass)
-        return logits, log_z - chosen, log_z
+        return likely, mass, log_z - chosen, log_z
 
     def objective(self, losses: jax.Array, log_zs: jax.Array, weights: jax.Array) -> jax.Array:
         # Where the weight is 0 a loss means nothing: it must not reach the sum, not even as 0 x inf.
@@ -198,11 +202,12 @@ class _Head:
         return jnp.sum(weights * each)
 
     def chunks(self, *fields: jax.Array) -> tuple[jax.Array, ...]:
-        """[B, T, ...] -> [chunks, B, chunk, ...], the last one padded with zeros."""
+        """[B, T, ...] -> [chunks, B x chunk, ...], the last one padded with zeros."""
 
         def one(x: jax.Array) -> jax.Array:
             x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % self.chunk)) + ((0, 0),) * (x.ndim - 2))
-            return jnp.moveaxis(x.reshape(x.shape[0], -1, self.chunk, *x.shape[2:]), 1, 0)
+            x = jnp.moveaxis(x.reshape(x.shape[0], -1, self.chunk, *x.shape[2:]), 1, 0)
+            return x.reshape(x.shape[0], -1, *x.shape[3:])
 
         return tuple(one(x) for x in fields)
 
@@ -211,10 +216,10 @@ class _Head:
         return function if self.placement is None else self.placement.local(function, inputs, outputs)
 
 
-def _joined(x: jax.Array, length: int) -> jax.Array:
-    """The inverse of :meth:`_Head.chunks`."""
-    x = jnp.moveaxis(x, 0, 1)
-    return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :length]
+def _joined(x: jax.Array, batch: int, length: int) -> jax.Array:
+    """The inverse of :meth:`_Head.chunks`, for B = ``batch`` and T = ``length``."""
+    x = jnp.moveaxis(x.reshape(x.shape[0], batch, -1, *x.shape[2:]), 0, 1)
+    return x.reshape(batch, -1, *x.shape[3:])[:, :length]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -224,10 +229,10 @@ def _losses(head: _Head, hidden: jax.Array, table: jax.Array, targets: jax.Array
 
         def one(_: None, scanned: tuple[jax.Array, ...]) -> tuple[None, tuple[jax.Array, jax.Array]]:
             states, ids = scanned
-            return None, head.scores(states, rows, numbers, ids)[1:]
+            return None, head.scores(states, rows, numbers, ids)[2:]
 
         _, (losses, log_zs) = jax.lax.scan(one, None, head.chunks(hidden, targets))
-        return _joined(losses, hidden.shape[1]), _joined(log_zs, hidden.shape[1])
+        return _joined(losses, *hidden.shape[:2]), _joined(log_zs, *hidden.shape[:2])
 
     inputs, outputs = (HIDDEN_AXES, TABLE_AXES, TOKEN_AXES), (TOKEN_AXES, TOKEN_AXES)
     losses, log_zs = head.mapped(local, inputs, outputs)(hidden, table, targets)
@@ -242,16 +247,16 @@ def _losses_forward(
 
         def one(gradient: jax.Array, scanned: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
             states, ids, weight = scanned
-            logits, losses, log_z = head.scores(states, rows, numbers, ids)
-            of_logits = jnp.exp(logits - log_z[..., None]) * (weight * (1 + 2 * head.z_loss * log_z))[..., None]
-            of_logits = (of_logits - jnp.where(numbers == ids[..., None], weight[..., None], 0.0)).astype(states.dtype)
-            gradient += jnp.einsum("BTR,BTD->RD", of_logits, states, preferred_element_type=jnp.float32)
-            of_states = jnp.einsum("BTR,RD->BTD", of_logits, rows, preferred_element_type=jnp.float32)
+            likely, mass, losses, log_z = head.scores(states, rows, numbers, ids)
+            of_logits = likely * (weight * (1 + 2 * head.z_loss * log_z) / mass)[:, None]
+            of_logits = (of_logits - jnp.where(numbers == ids[:, None], weight[:, None], 0.0)).astype(states.dtype)
+            gradient += jnp.einsum("TR,TD->RD", of_logits, states, preferred_element_type=jnp.float32)
+            of_states = jnp.einsum("TR,RD->TD", of_logits, rows, preferred_element_type=jnp.float32)
             return gradient, (losses, log_z, head.over_parts(jax.lax.psum, of_states).astype(states.dtype))
 
         zeros = jnp.zeros(rows.shape, jnp.float32)
         gradient, outputs = jax.lax.scan(one, zeros, head.chunks(hidden, *per_token))
-        return (*(_joined(x, hidden.shape[1]) for x in outputs), head.reduced(gradient))
+        return (*(_joined(x, *hidden.shape[:2]) for x in outputs), head.reduced(gradient))
 
     inputs, outputs = (
         (HIDDEN_AXES, TABLE_AXES, TOKEN_AXES, TOKEN_AXES),
