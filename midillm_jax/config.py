@@ -188,6 +188,32 @@ class OptimizerConfig:
     """Type of Adam's first moment; the second has the parameters' (or the master's)."""
 
 
+Projection = Literal["query", "key", "value", "output", "gate", "up", "down"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """Training beside a frozen base: low-rank adapters (LoRA, arXiv 2106.09685), the music rows of the tables, or both.
+
+    Every other weight of ``init_from`` stays as it is to the bit: it has no gradient and no moments, is held in
+    compute_dtype, to which each use rounds it anyway, and is read again from ``init_from`` instead of being saved.
+    """
+
+    lora_rank: int
+    """Rank [R] of the adapters; 0 for none."""
+    lora_alpha: float
+    """An adapter's product is multiplied by lora_alpha / lora_rank."""
+    lora_projections: tuple[Projection, ...] = typing.get_args(Projection)
+    """The projections of every layer that have an adapter."""
+    music_rows: bool = True
+    """Whether the music rows of embedding and head train; a text model's, which are new, have to."""
+
+    @property
+    def lora_scale(self) -> float:
+        """What an adapter's product is multiplied by."""
+        return self.lora_alpha / self.lora_rank
+
+
 @dataclasses.dataclass(frozen=True)
 class GuardConfig:
     """Steps that are not applied (training/guard.py): a loss or gradient that is not finite, a spike of its norm."""
@@ -263,6 +289,8 @@ class Config:
     loss: LossConfig = LossConfig()
     guard: GuardConfig = GuardConfig()
     samples: SamplesConfig = SamplesConfig()
+    finetune: FinetuneConfig | None = None
+    """What trains if the base is frozen; None trains every weight."""
     mesh: MeshConfig = MeshConfig()
     run_dir: str = ""
     """Where checkpoints and logs go; empty for ``runs/<name>``."""

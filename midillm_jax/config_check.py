@@ -7,7 +7,7 @@ import types
 import typing
 from typing import Any, Literal
 
-from midillm_jax.config import Config, ModelConfig
+from midillm_jax.config import Config, FinetuneConfig, ModelConfig
 from midillm_jax.errors import UserError
 from midillm_jax.music.signatures import LEAST_NOTES, LEAST_SECONDS
 from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
@@ -90,6 +90,31 @@ def check(config: Config) -> None:
         ("samples.max_notes", samples.max_notes >= LEAST_NOTES, f"{LEAST_NOTES} or more, fewer being called empty"),
         ("samples.temperature", samples.temperature < float("inf"), "a finite number"),
         ("samples.top_p", 0 < samples.top_p <= 1, "above 0, at most 1"),
+    ):
+        if not good:
+            raise UserError(f"{field} is {operator.attrgetter(field)(config)!r}; expected {expected}.")
+    if config.finetune is not None:
+        _check_finetune(config, config.finetune)
+
+
+def _check_finetune(config: Config, finetune: FinetuneConfig) -> None:
+    projections = finetune.lora_projections
+    for field, good, expected in (
+        ("finetune.lora_rank", finetune.lora_rank >= 0, "0 or more"),
+        ("finetune.lora_rank", finetune.lora_rank or finetune.music_rows, "1 or more, as no music rows train"),
+        ("finetune.lora_alpha", finetune.lora_alpha > 0, "a number above 0"),
+        (
+            "finetune.lora_projections",
+            len(set(projections)) == len(projections) and (projections or not finetune.lora_rank),
+            "one or more, each once",
+        ),
+        ("model.music_vocab_size", config.model.music_vocab_size or not finetune.music_rows, "rows that can train"),
+        ("init_from", bool(config.init_from), "the folder of the model to finetune"),
+        (
+            "optimizer.text_rows_learning_rate_share",
+            config.optimizer.text_rows_learning_rate_share == 1,
+            "1 with finetune, which freezes text rows",
+        ),
     ):
         if not good:
             raise UserError(f"{field} is {operator.attrgetter(field)(config)!r}; expected {expected}.")

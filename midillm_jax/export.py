@@ -1,10 +1,16 @@
-"""``python -m midillm_jax.export``: a checkpoint as a Hugging Face folder, for transformers, vLLM and ``generate``."""
+"""``python -m midillm_jax.export``: a checkpoint as a Hugging Face folder, for transformers, vLLM and ``generate``.
+
+The adapters of a finetuning are merged into the weights; with ``--format peft`` they are written on their own, as an
+adapter that the PEFT library loads over the base.
+"""
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 from midillm_jax import commands
-from midillm_jax.model import hf, hf_config, llama
+from midillm_jax.errors import UserError
+from midillm_jax.model import finetune, hf, hf_config, llama, peft
 from midillm_jax.text.tokenizer import load_tokenizer
 
 
@@ -16,37 +22,59 @@ class Arguments:
     """A run's folder, for its newest checkpoint, or RUN/STEP."""
     out: Path
     """Folder to write; an earlier export there is replaced, anything else is left alone."""
+    format: Literal["model", "peft"] = "model"
+    """``model`` is a whole model; ``peft`` a finetuning's adapters alone, for the PEFT library."""
     dtype: hf.Dtype = "float32"
     """Of the stored weights; float32 keeps those of a float32 run exactly."""
     tokenizer: str = ""
     """Where the run's text tokenizer is now, if it was moved since."""
+    base: str = ""
+    """Where the base of a finetuning is now, if it was moved since."""
 
 
 def main(arguments: list[str]) -> None:
     """Writes the folder and prints what is in it."""
     chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.export", description=__doc__)
-    # Reading a checkpoint is the one thing here that needs the [train] extra.
+    folder, what = (_export_adapters if chosen.format == "peft" else _export_model)(chosen)
+    print(f"{folder}: {what}")
+    for file in sorted(file for file in folder.iterdir() if file.is_file()):
+        print(f"  {file.name:24} {file.stat().st_size:>14,} bytes")
+
+
+# Reading a checkpoint is the one thing here that needs the [train] extra.
+
+
+def _export_model(chosen: Arguments) -> tuple[Path, str]:
     from midillm_jax.training import weights
 
-    config, params = weights.load_params(chosen.checkpoint)
+    config, params = weights.load_params(chosen.checkpoint, chosen.base)
     tokenizer = load_tokenizer(chosen.tokenizer or config.data.tokenizer)
     # The shortest prompt, a begin and the flag, stands before them.
     longest = hf_config.sequence_length(config.model.context_length, config.data.row_length)
-    limit = min(hf.Generation.max_new_tokens, longest - 2)
     folder = hf.write_hf(
         chosen.out,
         config.model,
         params,
         tokenizer,
         dtype=chosen.dtype,
-        generation=hf.Generation(max_new_tokens=limit),
+        generation=hf.Generation(max_new_tokens=min(hf.Generation.max_new_tokens, longest - 2)),
         trained_with=config,
     )
-    files = sorted(file for file in folder.iterdir() if file.is_file())
     tied = "the head is the embedding table" if config.model.tie_embeddings else "the head has a table of its own"
-    print(f"{folder}: {llama.parameter_count(config.model):,} parameters in {chosen.dtype}, {tied}")
-    for file in files:
-        print(f"  {file.name:24} {file.stat().st_size:>14,} bytes")
+    return folder, f"{llama.parameter_count(config.model):,} parameters in {chosen.dtype}, {tied}"
+
+
+def _export_adapters(chosen: Arguments) -> tuple[Path, str]:
+    from midillm_jax.training import weights
+
+    if chosen.tokenizer:
+        raise UserError("--tokenizer goes with --format model; an adapter uses its base's tokenizer.")
+    config, trained = weights.load_trained(chosen.checkpoint)
+    if chosen.base:
+        config = dataclasses.replace(config, init_from=chosen.base)
+    folder = peft.write_peft(chosen.out, trained, config, dtype=chosen.dtype)
+    count = finetune.trained_count(config.model, config.finetune)
+    return folder, f"adapters of {count:,} parameters in {chosen.dtype}, for peft over {config.init_from}"
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from midillm_jax.model.llama import Definition, Execution, parameter_count
 from midillm_jax.music import anticipation
 
 
-def test_json_gives_back_every_field() -> None:
-    run = config.load("stage2.py")
+@pytest.mark.parametrize("name", ["stage2.py", "finetune.py"])
+def test_json_gives_back_every_field(name: str) -> None:
+    run = config.load(name)
     assert config.from_json(config.to_json(run), "memory") == run
 
 
@@ -150,6 +151,39 @@ def test_samples_of_a_run_without_music_are_refused() -> None:
     run = changed(changed(config.load("stage1.py"), "data.music_rows", 0), "samples.every_steps", 10)
     with pytest.raises(UserError, match=r"samples.every_steps is 10; expected 0, as data.music_rows is 0"):
         config_check.check(run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "value", "expected"),
+    [
+        ({"lora_rank": -1}, "finetune.lora_rank", -1, "0 or more"),
+        ({"lora_rank": 0, "music_rows": False}, "finetune.lora_rank", 0, "1 or more, as no music rows train"),
+        ({"lora_alpha": 0.0}, "finetune.lora_alpha", 0.0, "a number above 0"),
+        ({"lora_projections": ()}, "finetune.lora_projections", (), "one or more, each once"),
+        ({"lora_projections": ("up", "up")}, "finetune.lora_projections", ("up", "up"), "one or more, each once"),
+        ({"lora_projections": ("ups",)}, "finetune.lora_projections.0", "ups", "'query' or 'key'"),
+        ({"init_from": ""}, "init_from", "", "the folder of the model to finetune"),
+        ({"optimizer.text_rows_learning_rate_share": 0.0}, "optimizer.text_rows_learning_rate_share", 0.0, "1 with"),
+        (
+            {"model.music_vocab_size": 0, "data.music_rows": 0},
+            "model.music_vocab_size",
+            0,
+            "rows that can train",
+        ),
+    ],
+)
+def test_a_finetuning_that_no_run_can_have_is_refused(
+    changes: dict[str, Any], field: str, value: object, expected: str
+) -> None:
+    run = config.load("finetune.py")
+    for path, to in changes.items():
+        run = changed(run, f"finetune.{path}" if path in FINETUNE else path, to)
+    with pytest.raises(UserError) as error:
+        config_check.check(run)
+    assert str(error.value).startswith(f"{field} is {value!r}; expected {expected}")
+
+
+FINETUNE = {field.name for field in dataclasses.fields(config.FinetuneConfig)}
 
 
 @pytest.mark.parametrize(

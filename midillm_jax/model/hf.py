@@ -12,8 +12,7 @@ import json
 import math
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +25,7 @@ import safetensors
 import midillm_jax
 from midillm_jax.config import Config, ModelConfig
 from midillm_jax.errors import UserError
-from midillm_jax.model import hf_config, hf_names
+from midillm_jax.model import hf_config, hf_folder, hf_names
 from midillm_jax.model.hf_names import Params, TreePath
 from midillm_jax.model.llama import Definition, Execution
 from midillm_jax.text.tokenizer import HuggingFaceTokenizer, Tokenizer
@@ -261,17 +260,17 @@ def write_hf(
             f"{tokenizer.files[0]}: this tokenizer has {tokenizer.vocab_size} ids, the model's text vocabulary "
             f"{config.text_vocab_size} rows; expected the tokenizer that the model was trained with."
         )
-    _check_replaceable(target)
+    hf_folder.check_replaceable(target)
     flat = _checked(config, params)
-    with _beside(target) as partial:
-        _write_json(
+    with hf_folder.beside(target) as partial:
+        hf_folder.write_json(
             partial / "config.json", hf_config.from_model_config(config, tokenizer.bos_id, tokenizer.eos_id, dtype)
         )
-        _write_json(
+        hf_folder.write_json(
             partial / "generation_config.json",
             hf_config.generation_config(config, tokenizer.bos_id, tokenizer.eos_id, **dataclasses.asdict(generation)),
         )
-        _write_json(
+        hf_folder.write_json(
             partial / hf_config.OWN_FILE,
             {
                 "written_by": f"midillm_jax {midillm_jax.__version__}",
@@ -287,45 +286,6 @@ def write_hf(
     return target
 
 
-def _check_replaceable(target: Path) -> None:
-    """Refuses a place that holds anything but an earlier export."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if (target / "checkpoints").exists():
-        raise UserError(f"{target}: holds checkpoints, as the folder of a training run does; give --out a new folder.")
-    if not (target / hf_config.OWN_FILE).is_file():
-        raise UserError(
-            f"{target}: is there already and is not an export of midillm_jax, which would have a "
-            f"{hf_config.OWN_FILE}; give --out a new folder."
-        )
-
-
-@contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """An empty folder that takes the target's place when the block ends well, and is gone when it does not.
-
-    It lies in a folder of a new name beside the target, so that nothing of the user's can be in its way.
-    """
-    place = target.resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-", dir=place.parent))
-    new, old = work / "new", work / "old"
-    try:
-        new.mkdir()
-        yield new
-        try:
-            # A folder cannot be renamed onto one that holds files.
-            if place.exists():
-                place.rename(old)
-            new.rename(place)
-        except BaseException:
-            if old.exists() and not place.exists():
-                old.rename(place)
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
 def _checked(config: ModelConfig, params: Params) -> dict[TreePath, Any]:
     flat, expected = hf_names.flat(params), hf_names.our_shapes(config)
     if missing := set(expected) - set(flat):
@@ -336,10 +296,6 @@ def _checked(config: ModelConfig, params: Params) -> dict[TreePath, Any]:
         if tuple(flat[path].shape) != shape:
             raise UserError(f"weights: {'.'.join(path)} has shape {tuple(flat[path].shape)}, expected {shape}.")
     return flat
-
-
-def _write_json(path: Path, fields: dict[str, Any]) -> None:
-    path.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_weights(path: Path, config: ModelConfig, flat: dict[TreePath, Any], dtype: Dtype) -> None:

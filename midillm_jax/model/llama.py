@@ -14,6 +14,8 @@ that dict::
     blocks.attention.output [L, N, H, D]     blocks.attention_norm [L, D]   blocks.feed_forward_norm [L, D]
     final_norm [D]
 
+A finetuning has leaves beside these (model/finetune.py).
+
 Numbers agree with transformers' LlamaForCausalLM: rotary halves are not interleaved, norms run in float32.
 """
 
@@ -26,11 +28,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from midillm_jax.config import ModelConfig
-from midillm_jax.model import attention
+from midillm_jax.config import FinetuneConfig, ModelConfig
+from midillm_jax.model import attention, lora
 from midillm_jax.model.sharding import Placement
 
 Params = dict[str, Any]
+
+MUSIC = "music_"
+"""Before a table's name: its music rows, where a finetuning keeps them apart from its text rows."""
 
 _QKV = "qkv"
 REMAT_POLICIES: dict[str, Callable[..., Any]] = {
@@ -124,7 +129,7 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
 class Attention(nnx.Module):
     """Grouped-query attention; the parameters carry the layer axis, the methods see one layer."""
 
-    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs, finetune: FinetuneConfig | None = None):
         layers, width, heads = config.num_layers, config.d_model, config.num_heads
         kv_heads, head_dim, std, dtype = config.num_kv_heads, config.head_dim, config.init_std, run.param_dtype
         kv_axes = ("layers", "embed", "kv_heads", "head_dim")
@@ -136,6 +141,8 @@ class Attention(nnx.Module):
         self.output = _weight(
             rngs, (layers, heads, head_dim, width), ("layers", "heads", "head_dim", "embed"), std, dtype
         )
+        weights = {"query": self.query, "key": self.key, "value": self.value, "output": self.output}
+        self.adapters = lora.adapters(weights, finetune, run.placement, rngs)
         self.run = run
 
     def project(self, x: jax.Array, rotation: attention.Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -143,6 +150,9 @@ class Attention(nnx.Module):
         query = jnp.einsum("BTD,DNH->BTNH", x, self.query[...].astype(x.dtype))
         key = jnp.einsum("BTD,DKH->BTKH", x, self.key[...].astype(x.dtype))
         value = jnp.einsum("BTD,DKH->BTKH", x, self.value[...].astype(x.dtype))
+        query, key, value = (
+            self.adapters.add(name, x, each) for name, each in (("query", query), ("key", key), ("value", value))
+        )
         query, key = attention.rotate(query, rotation), attention.rotate(key, rotation)
         query = self.run.place(query, *QUERY_AXES)
         key, value = self.run.place(key, *KEY_AXES), self.run.place(value, *KEY_AXES)
@@ -151,35 +161,38 @@ class Attention(nnx.Module):
     def merge(self, heads: jax.Array) -> jax.Array:
         """Attended heads [B, T, N, H] -> [B, T, D]."""
         merged = jnp.einsum("BTNH,NHD->BTD", heads, self.output[...].astype(heads.dtype))
-        return self.run.place(merged, *RESIDUAL_AXES)
+        return self.run.place(self.adapters.add("output", heads, merged), *RESIDUAL_AXES)
 
 
 class FeedForward(nnx.Module):
     """Gated feed-forward layer: down(silu(gate x) * up x)."""
 
-    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs, finetune: FinetuneConfig | None = None):
         layers, width, hidden, std = config.num_layers, config.d_model, config.d_ff, config.init_std
         self.gate = _weight(rngs, (layers, width, hidden), ("layers", "embed", "ff"), std, run.param_dtype)
         self.up = _weight(rngs, (layers, width, hidden), ("layers", "embed", "ff"), std, run.param_dtype)
         self.down = _weight(rngs, (layers, hidden, width), ("layers", "ff", "embed"), std, run.param_dtype)
+        weights = {"gate": self.gate, "up": self.up, "down": self.down}
+        self.adapters = lora.adapters(weights, finetune, run.placement, rngs)
         self.run = run
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        gate = jnp.einsum("BTD,DF->BTF", x, self.gate[...].astype(x.dtype))
-        up = jnp.einsum("BTD,DF->BTF", x, self.up[...].astype(x.dtype))
+        gate = self.adapters.add("gate", x, jnp.einsum("BTD,DF->BTF", x, self.gate[...].astype(x.dtype)))
+        up = self.adapters.add("up", x, jnp.einsum("BTD,DF->BTF", x, self.up[...].astype(x.dtype)))
         hidden = self.run.place(jax.nn.silu(gate) * up, "batch", "length", "ff")
-        return self.run.place(jnp.einsum("BTF,FD->BTD", hidden, self.down[...].astype(x.dtype)), *RESIDUAL_AXES)
+        down = jnp.einsum("BTF,FD->BTD", hidden, self.down[...].astype(x.dtype))
+        return self.run.place(self.adapters.add("down", hidden, down), *RESIDUAL_AXES)
 
 
 class Block(nnx.Module):
     """One decoder layer, or, before it is scanned, the stack of all."""
 
-    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs, finetune: FinetuneConfig | None = None):
         norm_shape, norm_axes = (config.num_layers, config.d_model), ("layers", "norm")
         self.attention_norm = _scale(norm_shape, norm_axes, run.param_dtype)
-        self.attention = Attention(config, run, rngs)
+        self.attention = Attention(config, run, rngs, finetune)
         self.feed_forward_norm = _scale(norm_shape, norm_axes, run.param_dtype)
-        self.feed_forward = FeedForward(config, run, rngs)
+        self.feed_forward = FeedForward(config, run, rngs, finetune)
         self.eps = config.rms_norm_eps
 
     def __call__(
@@ -197,18 +210,35 @@ class Block(nnx.Module):
 class Llama(nnx.Module):
     """The decoder without its loss: token ids in, hidden states after the final norm out."""
 
-    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs):
-        table = (config.padded_vocab_size, config.d_model)
-        self.embedding = _weight(rngs, table, ("vocab", "embed"), config.init_std, run.param_dtype)
-        self.blocks = Block(config, run, rngs)
+    def __init__(self, config: ModelConfig, run: Execution, rngs: nnx.Rngs, finetune: FinetuneConfig | None = None):
+        def table(rows: int) -> nnx.Param[Any]:
+            return _weight(rngs, (rows, config.d_model), ("vocab", "embed"), config.init_std, run.param_dtype)
+
+        self.rows_apart = finetune is not None and finetune.music_rows
+        first_rows = config.text_vocab_size if self.rows_apart else config.padded_vocab_size
+        self.embedding = table(first_rows)
+        self.blocks = Block(config, run, rngs, finetune)
         self.final_norm = _scale((config.d_model,), ("norm",), run.param_dtype)
         if not config.tie_embeddings:
-            self.head = _weight(rngs, table, ("vocab", "embed"), config.init_std, run.param_dtype)
+            self.head = table(first_rows)
+        if self.rows_apart:
+            self.music_embedding = table(config.padded_vocab_size - first_rows)
+            if not config.tie_embeddings:
+                self.music_head = table(config.padded_vocab_size - first_rows)
         self.config = config
         self.run = run
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
-        embedded = jnp.take(self.embedding[...], tokens, axis=0).astype(self.run.compute_dtype)
+        def look_up(table: nnx.Param[Any], rows: jax.Array) -> jax.Array:
+            return jnp.take(table[...], rows, axis=0).astype(self.run.compute_dtype)
+
+        if self.rows_apart:
+            first = self.config.text_vocab_size
+            text = look_up(self.embedding, jnp.minimum(tokens, first - 1))
+            music = look_up(self.music_embedding, jnp.maximum(tokens - first, 0))
+            embedded = jnp.where((tokens < first)[..., None], text, music)
+        else:
+            embedded = look_up(self.embedding, tokens)
         # Every device looks all rows of its fsdp group up in its own columns of the table; then rows and columns change
         # places. Tokens travel, and the table, which is larger, never does.
         embedded = self.run.place(embedded, "lookup_batch", "length", "embed")
@@ -287,9 +317,11 @@ class Definition:
 
     config: ModelConfig
     run: Execution
+    finetune: FinetuneConfig | None = None
 
     def _module(self, key: jax.Array | None = None) -> Llama:
-        return Llama(self.config, self.run, nnx.Rngs(params=jax.random.key(0) if key is None else key))
+        rngs = nnx.Rngs(params=jax.random.key(0) if key is None else key)
+        return Llama(self.config, self.run, rngs, self.finetune)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh weights as a nested dict of arrays; jit this under out_shardings for a large model."""
@@ -330,8 +362,14 @@ class Definition:
 
 def head_table(params: Params) -> jax.Array:
     """The output head [V, D]: the embedding table itself when tied."""
-    table: jax.Array = params["head"] if "head" in params else params["embedding"]
+    (table,) = head_tables(params)
     return table
+
+
+def head_tables(params: Params) -> tuple[jax.Array, ...]:
+    """The output head, or, where a finetuning keeps them apart, its text rows and its music rows."""
+    name = "head" if "head" in params else "embedding"
+    return tuple(params[each] for each in (name, MUSIC + name) if each in params)
 
 
 def parameter_count(config: ModelConfig) -> int:

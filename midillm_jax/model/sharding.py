@@ -37,6 +37,7 @@ RULES: dict[str, MeshAxes] = {
     "kv_heads": "tensor",
     "head_dim": None,
     "ff": "tensor",
+    "rank": None,
     # of activations
     "batch": BATCH_AXES,
     "lookup_batch": ("slice", "data"),

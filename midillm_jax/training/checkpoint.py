@@ -8,7 +8,8 @@ whole.
 Where a run begins, in this order (the first that applies):
 
 1. its own run folder holds a checkpoint: weights, optimiser, step and streams go on from the newest whose digests are
-   those that were saved; newer ones that are damaged are named, and moved to ``RUN/damaged/``;
+   those that were saved; newer ones that are damaged are named, and moved to ``RUN/damaged/``; what a finetuning
+   freezes is in none, and is read from ``init_from`` again (training/base.py);
 2. ``init_from`` names a run folder or a Hugging Face folder: its weights, everything else fresh;
 3. fresh weights from ``seed``.
 
@@ -33,14 +34,14 @@ from absl import logging as absl_logging
 from midillm_jax import config as configs
 from midillm_jax.config import CheckpointConfig, Config
 from midillm_jax.errors import TryAgain, UserError
-from midillm_jax.training import digest, hosts
+from midillm_jax.training import base, digest, hosts
 from midillm_jax.training.events import Events
-from midillm_jax.training.step import State, Training, init_state, state_shardings
+from midillm_jax.training.step import FROZEN, State, Training, init_state, state_shardings
 from midillm_jax.training.stored import FOLDER, Damaged, first_line, read_arrays, read_documents, with_shardings
 
 DAMAGED = "damaged"
 """Of a run: checkpoints that were moved out of the way."""
-MUST_NOT_CHANGE = ("model", "seed", "param_dtype", "optimizer.master_weights", "optimizer.moment_dtype")
+MUST_NOT_CHANGE = ("model", "finetune", "seed", "param_dtype", "optimizer.master_weights", "optimizer.moment_dtype")
 """Fields whose change would make a checkpoint of the same run unreadable or its continuation another run; what the
 batches follow from is in data/identity.py."""
 
@@ -154,8 +155,9 @@ class Checkpoints:
             },
             "config": json.loads(configs.to_json(self._training.config)),
         }
+        saved = {name: tree for name, tree in state.items() if name != FROZEN}
         digests = {
-            "arrays": digest.named(self._digests(state)),
+            "arrays": digest.named(self._digests(saved)),
             "documents": {name: digest.of_json(document) for name, document in documents.items()},
         }
         self._retention.best = progress.best.step if progress.best else None
@@ -165,7 +167,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    **{name: ocp.args.StandardSave(tree) for name, tree in state.items()},
+                    **{name: ocp.args.StandardSave(tree) for name, tree in saved.items()},
                     **{name: ocp.args.JsonSave(document) for name, document in documents.items()},
                     digests=ocp.args.JsonSave(digests),
                 ),
@@ -276,7 +278,10 @@ class Checkpoints:
         _check_unchanged(saved, self._training.config, self.folder / str(step))
         shapes = jax.eval_shape(lambda: init_state(self._training, self._training.definition.init(jax.random.key(0))))
         target = with_shardings(shapes, state_shardings(self._training))
+        del target[FROZEN]
         state = read_arrays(self._manager, step, target, documents["digests"])
+        frozen = base.frozen(self._training.definition, self._training.config, self.folder.parent)
+        state[FROZEN] = base.place(self._training, frozen)
         progress = Progress(run["figures"], run["best"] and Evaluation(*run["best"]), run["observed"])
         return Restored(state, run["streams"], progress, step)
 
@@ -312,7 +317,7 @@ def _check_unchanged(saved: dict[str, Any], config: Config, where: Path) -> None
     for name in MUST_NOT_CHANGE:
         old, new = (operator.attrgetter(name)(each) for each in (before, config))
         if old != new:
-            if dataclasses.is_dataclass(old):
+            if dataclasses.is_dataclass(old) and type(old) is type(new):
                 fields = [field.name for field in dataclasses.fields(old)]
                 changed = next(field for field in fields if getattr(old, field) != getattr(new, field))
                 name, old, new = f"{name}.{changed}", getattr(old, changed), getattr(new, changed)

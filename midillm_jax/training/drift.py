@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from midillm_jax.files import write_whole
-from midillm_jax.model.llama import Params, head_table
+from midillm_jax.model.llama import Params, head_tables
 from midillm_jax.model.sharding import replicated
 from midillm_jax.music import vocab
 from midillm_jax.training import hosts, loss
@@ -66,6 +66,6 @@ def _text_log_probabilities(training: Training, params: Params, batch: loss.Batc
     text = ((batch["slot"] == vocab.NO_SLOT) & (batch["loss_weights"] > 0)).ravel()
     (chosen,) = jnp.nonzero(text, size=POSITIONS, fill_value=-1)
     states = previous.reshape(-1, previous.shape[-1])[chosen]
-    table = head_table(params)[: training.config.model.text_vocab_size].astype(states.dtype)
+    table = head_tables(params)[0][: training.config.model.text_vocab_size].astype(states.dtype)
     logits = jnp.einsum("PD,VD->PV", states, table, preferred_element_type=jnp.float32)
     return jnp.where(chosen[:, None] >= 0, jax.nn.log_softmax(logits), 0.0)

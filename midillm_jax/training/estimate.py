@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from midillm_jax.config import Config
+from midillm_jax.model.finetune import described_parameters, trained_count
 from midillm_jax.model.llama import parameter_count
 from midillm_jax.training import chips, hlo
 from midillm_jax.training.compile import Compiled
@@ -145,6 +146,7 @@ def as_dict(found: Estimate, price: float | None) -> dict[str, Any]:
         "jax": jax.__version__,
         "config": found.config.name,
         "parameters": parameter_count(found.config.model),
+        "trained_parameters": trained_count(found.config.model, found.config.finetune),
         "topology": topology.name,
         "chips": topology.chips,
         "hosts": topology.hosts,
@@ -204,7 +206,8 @@ def show(found: Estimate, price: float | None) -> None:
     add = table.add_row
     mesh = " x ".join(f"{axis} {size}" for axis, size in compiled.training.mesh.shape.items())
     add("slice", f"{topology.name}: {topology.chips} chips on {topology.hosts} host(s), mesh {mesh}")
-    add("model", f"{parameter_count(config.model):,} parameters, loss {config.loss.kind}, remat {config.remat}")
+    parameters = described_parameters(config.model, config.finetune)
+    add("model", f"{parameters}, loss {config.loss.kind}, remat {config.remat}")
     parts = config.optimizer.accumulation_steps
     in_parts = f" in {parts} parts" if parts > 1 else ""
     add("batch", f"{found.rows_a_chip:g} rows of {config.data.row_length} tokens a chip{in_parts}; "

@@ -4,7 +4,8 @@ A product of [m, k] and [k, n] is 2 m k n. Counted are matrix products; norms, r
 a percent or less. Two totals:
 
 model FLOPs
-    three times the forward pass, whatever is recomputed: the numerator of MFU (PaLM, arXiv 2204.02311, appendix B).
+    three times the forward pass, whatever is recomputed: the numerator of MFU (PaLM, arXiv 2204.02311, appendix B);
+    twice for the products with a frozen weight, whose own gradient is not computed.
 hardware FLOPs
     with what remat and the attention kernel's backward pass compute again: what the chip has to do.
 
@@ -16,6 +17,7 @@ import dataclasses
 
 from midillm_jax.config import Config, ModelConfig
 from midillm_jax.model.head import SLOT_SPANS
+from midillm_jax.model.lora import adapter_count
 
 SPLASH_BACKWARD = 3.5
 """Products of the splash kernel's backward pass by those of its forward pass, which are two: one kernel computes
@@ -28,6 +30,8 @@ class StepFlops:
 
     layers: float
     """Projections and feed-forward layers, forward."""
+    adapters: float
+    """A finetuning's adapters, forward."""
     attention: float
     """Scores and weighted values, forward."""
     head: float
@@ -47,6 +51,11 @@ def attention_flops(model: ModelConfig, length: int) -> float:
     return 2 * 2.0 * model.num_heads * model.head_dim * (length + 1) / 2
 
 
+def adapter_flops(config: Config) -> float:
+    """Matrix products of one token through the adapters of one layer."""
+    return 0.0 if config.finetune is None else 2.0 * adapter_count(config.model, config.finetune)
+
+
 def head_rows(config: Config) -> tuple[float, float]:
     """Rows of the table that a text position and, in the mean, a music position are normalised over."""
     model = config.model
@@ -62,7 +71,7 @@ def again_flops(config: Config, *, splash: bool) -> tuple[float, float]:
     What each policy keeps is said in model/llama.py.
     """
     model = config.model
-    once, attention = layer_flops(model), attention_flops(model, config.data.row_length)
+    once, attention = layer_flops(model) + adapter_flops(config), attention_flops(model, config.data.row_length)
     projections = 2.0 * model.d_model * model.head_dim * (model.num_heads + 2 * model.num_kv_heads)
     kept = {"none": once, "dots": once, "qkv": projections, "attention": 0.0, "full": 0.0}[config.remat]
     attended = {"none": True, "dots": False, "qkv": splash, "attention": splash, "full": False}[config.remat]
@@ -81,14 +90,42 @@ def step_flops(config: Config, *, splash: bool = True) -> StepFlops:
     layers = times * layer_flops(model)
     attention = times * attention_flops(model, data.row_length)
     text, music = head_rows(config)
-    head = 2.0 * model.d_model * data.row_length * (data.text_rows * text + data.music_rows * music)
+    of_text, of_music = (
+        2.0 * model.d_model * data.row_length * rows * among
+        for rows, among in ((data.text_rows, text), (data.music_rows, music))
+    )
+    head = of_text + of_music
+    needed, computed = _row_gradient_flops(config, of_text, of_music)
+    adapters = times * adapter_flops(config)
+    # Backward of a product is two products; the one that gives a frozen weight's gradient is left out.
+    passes = 3 if config.finetune is None else 2
     layers_again, attention_again = (times * each for each in again_flops(config, splash=splash))
     hardware = (
-        3 * layers
+        passes * layers
+        + 3 * adapters
         + layers_again
         + attention * (1 + (SPLASH_BACKWARD if splash else 2))
         + attention_again
         # Logits are computed once, their gradient in the same pass (model/head.py).
-        + 3 * head
+        + 2 * head
+        + computed
     )
-    return StepFlops(layers, attention, head, 3 * (layers + attention + head), hardware)
+    useful = passes * layers + 3 * (attention + adapters) + 2 * head + needed
+    return StepFlops(layers, adapters, attention, head, useful, hardware)
+
+
+def _row_gradient_flops(config: Config, of_text: float, of_music: float) -> tuple[float, float]:
+    """Products that give the gradient of the head's rows: those needed, and those computed.
+
+    Args:
+        of_text, of_music: forward products of the head, of the text and of the music positions.
+    """
+    both, model = of_text + of_music, config.model
+    if config.finetune is None:
+        return both, both
+    if not config.finetune.music_rows:
+        return 0.0, 0.0
+    if config.loss.kind == "slot":
+        return of_music, of_music
+    # One product gives the gradient of all rows of the softmax, of which the text rows' is thrown away.
+    return both * (1 - model.text_vocab_size / model.padded_vocab_size), both

@@ -17,7 +17,7 @@ from midillm_jax.config import Config
 from midillm_jax.data.batches import Batches
 from midillm_jax.errors import UserError
 from midillm_jax.model import sharding
-from midillm_jax.model.llama import parameter_count
+from midillm_jax.model.finetune import described_parameters
 from midillm_jax.training import chips, flops, hosts, run_folder
 from midillm_jax.training.checkpoint import Checkpoints, Evaluation, Progress, Restored
 from midillm_jax.training.drift import TextDrift
@@ -26,7 +26,7 @@ from midillm_jax.training.held_out import HeldOut, open_batches
 from midillm_jax.training.metrics import Figures
 from midillm_jax.training.run_log import RunLog
 from midillm_jax.training.samples import Samples
-from midillm_jax.training.step import State, Training, jit_train_step, make_training, place
+from midillm_jax.training.step import State, Training, jit_train_step, make_training, place, weights_of
 from midillm_jax.training.stopping import Stop
 from midillm_jax.training.view import View
 from midillm_jax.training.weights import fresh_state
@@ -114,7 +114,9 @@ class Run:
         self._log, self._view, self._stop = log, view, stop
         self._held_out = HeldOut(training)
         folder = Path(self._config.folder)
-        self._drift = TextDrift(training, folder, begun.step, begun.state["params"]) if self._config.init_from else None
+        self._drift: TextDrift | None = None
+        if self._config.init_from:
+            self._drift = TextDrift(training, folder, begun.step, weights_of(begun.state))
         self._samples = Samples(training, folder)
         self._step_fn = jit_train_step(training)
         self._compiled: Any = None
@@ -269,16 +271,17 @@ class Run:
         self._settle()
         board = self._log.board if self._log is not None else None
         with self._aside("sampling ..."):
-            shares = self._samples.write(self._step, self._state["params"], board, self._view.say)
+            shares = self._samples.write(self._step, weights_of(self._state), board, self._view.say)
         if self._log is not None and not self._log.has(self._step, "samples"):
             self._write("samples", shares)
 
     def _evaluate(self) -> bool:
         """Writes the figures on held-out rows down. Returns whether they are the best so far."""
+        weights = weights_of(self._state)
         with self._aside("evaluating ..."):
-            found = self._held_out.figures(self._state["params"])
+            found = self._held_out.figures(weights)
             if self._drift is not None and self._drift.measurable:
-                found["validation"]["text_drift"] = self._drift.nats(self._state["params"])
+                found["validation"]["text_drift"] = self._drift.nats(weights)
         for kind, shown in found.items():
             if self._log is not None and not self._log.has(self._step, kind):
                 self._write(kind, shown)
@@ -358,6 +361,6 @@ def _headline(config: Config, training: Training, start: int) -> str:
         f"resumed at step {start}" if start else (f"from {config.init_from}" if config.init_from else "fresh weights")
     )
     return (
-        f"{config.name}: {parameter_count(config.model):,} parameters, {begin}; {where} ({mesh}); "
+        f"{config.name}: {described_parameters(config.model, config.finetune)}, {begin}; {where} ({mesh}); "
         f"{config.data.text_rows} text + {config.data.music_rows} music rows of {config.data.row_length} tokens a step"
     )

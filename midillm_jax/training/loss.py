@@ -56,6 +56,7 @@ def batch_losses(
     loss: LossConfig,
     layout: Layout,
     placement: Placement | None = None,
+    music_table: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The batch's objective, a scalar, and the loss of every token, predicted by the state before it, [rows, T].
 
@@ -63,13 +64,14 @@ def batch_losses(
 
     Args:
         hidden: [rows, T, D] of the batch's own tokens.
-        table: output head [V, D].
+        table: output head [V, D], or its text rows where ``music_table`` has the others.
         batch: fields of CONTRACTS, [rows, T], ordered as ``layout`` says.
         placement: where all this lies; None on one device.
+        music_table: the head's music rows, where a finetuning keeps them apart.
     """
     previous = jnp.pad(hidden, ((0, 0), (1, 0), (0, 0)))[:, :-1]
 
-    def losses(fields: Sequence[jax.Array], spans: tuple[Span, ...]) -> tuple[jax.Array, jax.Array]:
+    def losses(fields: Sequence[jax.Array], table: jax.Array, spans: tuple[Span, ...]) -> tuple[jax.Array, jax.Array]:
         states, targets, weights = fields
         chunk = max(1, loss.chunk_tokens * layout.shards // states.shape[0])
         found = token_losses(
@@ -79,17 +81,22 @@ def batch_losses(
 
     fields = (previous, batch["tokens"], batch["loss_weights"])
     if loss.kind == "full":
-        return losses(fields, first_rows(model.vocab_size))
+        if music_table is not None:
+            table = jnp.concatenate([rows.astype(hidden.dtype) for rows in (table, music_table)])
+        return losses(fields, table, first_rows(model.vocab_size))
+    text_table, first_music = table, 0
+    if music_table is None:
+        music_table, first_music = table, model.text_vocab_size
 
     of_text, of_music = zip(*(layout.split(field) for field in fields), strict=True)
     objective, text, music = jnp.zeros(()), jnp.zeros(of_text[1].shape), jnp.zeros(of_music[1].shape)
     if layout.text_rows:
-        objective, text = losses(of_text, first_rows(model.text_vocab_size))
+        objective, text = losses(of_text, text_table, first_rows(model.text_vocab_size))
     if layout.music_rows:
         for slot in range(3):
             states, targets, weights = (field[:, slot::3] for field in of_music)
             targets = slot_rows(targets - model.text_vocab_size, slot)
-            of_slot, each = losses((states, targets, weights), slot_spans(slot, model.text_vocab_size))
+            of_slot, each = losses((states, targets, weights), music_table, slot_spans(slot, first_music))
             objective, music = objective + of_slot, music.at[:, slot::3].set(each)
     return objective, layout.join(text, music)
 

@@ -12,7 +12,6 @@ two steps. Of several processes all take part in gathering; the others wait for 
 """
 
 import dataclasses
-import functools
 import importlib.util
 import json
 import shutil
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -28,7 +28,7 @@ from midillm_jax.files import put_in_place, write_whole
 from midillm_jax.inference import compose
 from midillm_jax.inference.request import MusicRequest, TokenRequest
 from midillm_jax.inference.sampler import Compiled, JaxEngine
-from midillm_jax.model import sharding
+from midillm_jax.model import finetune, sharding
 from midillm_jax.model.llama import Definition, Execution, Params
 from midillm_jax.music import grammar, render
 from midillm_jax.music.amt import decode_notes
@@ -74,7 +74,9 @@ class Samples:
         self._compiled: Compiled = {}
         self._requests = _requests(training) if self._settings.every_steps else []
         self._gather = jax.jit(
-            functools.partial(jax.tree.map, lambda weight: weight.astype(config.compute_dtype)),
+            lambda params: jax.tree.map(
+                lambda weight: weight.astype(config.compute_dtype), finetune.merged(params, config.finetune, jnp)
+            ),
             out_shardings=sharding.replicated(training.mesh),
         )
         self._said: set[str] = set()
@@ -90,7 +92,7 @@ class Samples:
 
         Args:
             step: names the folder; what an interrupted run left there is replaced.
-            params: the state's, as they lie on the mesh.
+            params: all weights of the state, as they lie on the mesh.
             board: gets pictures and sound, and is flushed by whoever writes the figures; None on other processes.
             say: gets a sentence, once, on what could not be played or written. Training does not end for it.
 

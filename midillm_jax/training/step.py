@@ -13,14 +13,16 @@ from jax.sharding import Mesh
 
 from midillm_jax.config import Config
 from midillm_jax.errors import UserError
-from midillm_jax.model import attention, sharding
-from midillm_jax.model.llama import Definition, Execution, Params, head_table
+from midillm_jax.model import attention, finetune, sharding
+from midillm_jax.model.llama import Definition, Execution, Params, head_tables
 from midillm_jax.training import guard, hosts
 from midillm_jax.training import loss as losses
 from midillm_jax.training.optimizer import apply_gradient, make_optimizer, schedule
 
+FROZEN = "frozen"
 State = dict[str, Any]
-"""``params``, ``optimizer`` (optax state) and ``guard`` (guard.GuardState): an ordinary tree."""
+"""``params``, which train, ``frozen``, which a finetuning leaves as they are, ``optimizer`` (optax state) and ``guard``
+(guard.GuardState): an ordinary tree."""
 
 DEVICE_FIELDS: dict[str, type[np.generic]] = {
     "tokens": np.int32,
@@ -58,7 +60,7 @@ def make_training(config: Config, mesh: Mesh) -> Training:
     run = Execution(
         config.param_dtype, config.compute_dtype, config.remat, _attention(config, mesh), sharding.Placement(mesh)
     )
-    definition = Definition(config.model, run)
+    definition = Definition(config.model, run, config.finetune)
     parts = config.optimizer.accumulation_steps
     shards = sharding.batch_shards(mesh)
     share, shares = hosts.batch_share(mesh)
@@ -74,7 +76,7 @@ def make_training(config: Config, mesh: Mesh) -> Training:
         optimizer=make_optimizer(
             config.optimizer,
             config.steps,
-            definition.logical_axes(),
+            finetune.split(definition.logical_axes(), config.finetune)[0],
             text_rows=config.model.text_vocab_size,
             param_dtype=config.param_dtype,
         ),
@@ -125,9 +127,10 @@ def _why_not_cudnn(config: Config, device: Any) -> str:
 
 def state_shardings(training: Training) -> State:
     """NamedShardings of the whole state; optimiser moments lie where their weights lie."""
-    shapes = jax.eval_shape(lambda: init_state(training, training.definition.init(jax.random.key(0))))
-    axes = training.definition.logical_axes()
-    weights = sharding.weight_shardings(training.mesh, shapes["params"], axes)
+    definition = training.definition
+    shapes = jax.eval_shape(lambda: init_state(training, definition.init(jax.random.key(0))))
+    placed = sharding.weight_shardings(training.mesh, weights_of(shapes), definition.logical_axes())
+    weights, frozen = finetune.split(placed, definition.finetune)
     whole = sharding.replicated(training.mesh)
     moments = optax.tree.map_params(
         training.optimizer,
@@ -136,20 +139,38 @@ def state_shardings(training: Training) -> State:
         weights,
         transform_non_params=lambda _: whole,
     )
-    return {"params": weights, "optimizer": moments, "guard": jax.tree.map(lambda _: whole, shapes["guard"])}
+    return {
+        "params": weights,
+        FROZEN: frozen,
+        "optimizer": moments,
+        "guard": jax.tree.map(lambda _: whole, shapes["guard"]),
+    }
 
 
 def init_state(training: Training, params: Params) -> State:
-    """The state before the first step."""
-    return {"params": params, "optimizer": training.optimizer.init(params), "guard": guard.fresh()}
+    """The state before the first step, from all weights; the frozen ones in the compute dtype."""
+    trained, frozen = finetune.split(params, training.config.finetune)
+    frozen = jax.tree.map(lambda leaf: leaf.astype(training.config.compute_dtype), frozen)
+    return {
+        "params": trained,
+        FROZEN: frozen,
+        "optimizer": training.optimizer.init(trained),
+        "guard": guard.fresh(),
+    }
+
+
+def weights_of(state: State) -> Params:
+    """All weights of a state: those that train and those that are frozen."""
+    return finetune.join(state["params"], state[FROZEN])
 
 
 def _sums(training: Training, params: Params, batch: losses.Batch) -> dict[str, jax.Array]:
     config = training.config
     hidden = training.definition.forward(params, batch["tokens"], batch["positions"], batch["segment_ids"])
     placement = training.definition.run.placement
+    table, *music_table = head_tables(params)
     per_token = losses.batch_losses(
-        hidden, head_table(params), batch, config.model, config.loss, training.layout, placement
+        hidden, table, batch, config.model, config.loss, training.layout, placement, *music_table
     )
     return losses.sums(*per_token, batch, config.model)
 
@@ -168,8 +189,8 @@ def train_step(training: Training, state: State, batch: losses.Batch) -> tuple[S
     """
     total_weight = jnp.maximum(jnp.sum(batch["loss_weights"]), 1.0)
 
-    def part_loss(params: Params, part: losses.Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
-        sums = _sums(training, params, part)
+    def part_loss(trained: Params, part: losses.Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        sums = _sums(training, finetune.join(trained, state[FROZEN]), part)
         return sums["objective"] / total_weight, sums
 
     gradient_of = jax.grad(part_loss, has_aux=True)
@@ -195,7 +216,9 @@ def train_step(training: Training, state: State, batch: losses.Batch) -> tuple[S
         "learning_rate": schedule(training.config.optimizer, training.config.steps)(state["guard"].applied),
         "applied": applied.astype(jnp.float32),
     }
-    return jax.tree.map(lambda after, before: jnp.where(applied, after, before), new, state), sums
+    old = {name: state[name] for name in new}
+    new = jax.tree.map(lambda after, before: jnp.where(applied, after, before), new, old)
+    return new | {FROZEN: state[FROZEN]}, sums
 
 
 TPU_OPTIONS = {

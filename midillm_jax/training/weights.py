@@ -1,7 +1,7 @@
 """Weights that a run begins with, or that are exported: from the seed, a checkpoint or a Hugging Face folder."""
 
+import dataclasses
 import json
-import math
 from pathlib import Path
 
 import jax
@@ -12,9 +12,10 @@ from absl import logging as absl_logging
 from midillm_jax import config as configs
 from midillm_jax.config import Config, ModelConfig
 from midillm_jax.errors import UserError
-from midillm_jax.model import embedding, hf
+from midillm_jax.model import embedding, finetune, hf
 from midillm_jax.model.llama import Definition, Execution, Params
-from midillm_jax.training.step import State, Training, init_state, state_shardings
+from midillm_jax.training import base, guard, hosts
+from midillm_jax.training.step import FROZEN, State, Training, init_state, state_shardings
 from midillm_jax.training.stored import FOLDER, Damaged, read_arrays, read_documents, with_shardings
 
 
@@ -25,21 +26,30 @@ def fresh_state(training: Training) -> State:
     if not config.init_from:
         start = jax.jit(lambda key: init_state(training, training.definition.init(key)), out_shardings=shardings)
         return start(jax.random.key(config.seed))
+    if config.finetune is not None:
+        trained, frozen = base.begin(training.definition, config.finetune, config)
+        if hosts.is_first():
+            base.note(config, frozen)
+        return _state(training, trained, frozen)
     source, params = load_weights(config.init_from, config.model.vocab_multiple)
     if not source.music_vocab_size:
         music_rows = config.model.music_vocab_size
         params = embedding.resize_embedding(params, source, music_rows, config.music_init, config.seed)
     wanted = training.definition.abstract()
-    _check_shapes(params, wanted, config.init_from)
-    _check_numbers(source, config.model, config.init_from)
-    params = jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), params, wanted)
-    placed = jax.tree.map(_place, params, shardings["params"])
-    return jax.jit(lambda params: init_state(training, params), out_shardings=shardings)(placed)
+    base.check_weights(params, wanted, source, config)
+    return _state(training, jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), params, wanted), {})
 
 
-def _place(leaf: np.ndarray, target: jax.sharding.Sharding) -> jax.Array:
-    """A global array of which every process has the whole: each gives its own devices their parts."""
-    return jax.make_array_from_callback(leaf.shape, target, lambda index: leaf[index])
+def _state(training: Training, trained: Params, frozen: Params) -> State:
+    """The state before the first step, of weights that every process has the whole of."""
+    shardings = state_shardings(training)
+    placed = jax.tree.map(base.global_array, trained, shardings["params"])
+    return {
+        "params": placed,
+        FROZEN: base.place(training, frozen),
+        "optimizer": jax.jit(training.optimizer.init, out_shardings=shardings["optimizer"])(placed),
+        "guard": jax.jit(guard.fresh, out_shardings=shardings["guard"])(),
+    }
 
 
 def load_weights(where: str, vocab_multiple: int) -> tuple[ModelConfig, Params]:
@@ -53,15 +63,36 @@ def load_weights(where: str, vocab_multiple: int) -> tuple[ModelConfig, Params]:
     return config.model, params
 
 
-def load_params(where: str) -> tuple[Config, Params]:
-    """Config and weights (numpy, on the host) of a run.
+def load_params(where: str, base_folder: str = "") -> tuple[Config, Params]:
+    """Config and plain weights (numpy, on the host) of a run; those of a finetuning merged into its base.
 
     Args:
         where: a run folder, for its newest checkpoint, or ``RUN/STEP``.
+        base_folder: where the base of a finetuning is now; empty for ``init_from``.
 
     Raises:
-        UserError: no run or no checkpoint there.
+        UserError: no run or no checkpoint there, or the base is missing or another one.
     """
+    config, trained, run = _load_saved(where)
+    if base_folder:
+        config = dataclasses.replace(config, init_from=base_folder)
+    if config.finetune is None:
+        return config, trained
+    frozen = base.frozen(_definition(config), config, run)
+    return config, finetune.merged(finetune.join(trained, frozen), config.finetune)
+
+
+def load_trained(where: str) -> tuple[Config, Params]:
+    """Config and those weights (numpy, on the host) that a run trained; ``where`` and errors as for load_params."""
+    return _load_saved(where)[:2]
+
+
+def _definition(config: Config) -> Definition:
+    return Definition(config.model, Execution(config.param_dtype, "float32", "none"), config.finetune)
+
+
+def _load_saved(where: str) -> tuple[Config, Params, Path]:
+    """Config and weights of a checkpoint, and the run's folder."""
     path = Path(where)
     wanted: int | None = None
     if not (path / FOLDER).is_dir() and path.name.isdigit():
@@ -81,7 +112,7 @@ def load_params(where: str) -> tuple[Config, Params]:
         try:
             documents = read_documents(manager, step)
             config = configs.from_json(json.dumps(documents["config"]), f"{folder / str(step)}: config")
-            abstract = Definition(config.model, Execution(config.param_dtype, "float32", "none")).abstract()
+            abstract, _ = finetune.split(_definition(config).abstract(), config.finetune)
             here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             target = {"params": with_shardings(abstract, jax.tree.map(lambda _: here, abstract))}
             params = read_arrays(manager, step, target, documents["digests"])["params"]
@@ -90,31 +121,4 @@ def load_params(where: str) -> tuple[Config, Params]:
             raise UserError(
                 f"{folder / str(step)} {error}; name another step as {where}/STEP (there are {others})."
             ) from error
-    return config, jax.tree.map(np.asarray, params)
-
-
-def _check_shapes(params: Params, wanted: Params, where: str) -> None:
-    def flat(tree: Params) -> dict[str, tuple[int, ...]]:
-        paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-        return {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in paths}
-
-    found, expected = flat(params), flat(wanted)
-    for name in expected.keys() | found.keys():
-        if found.get(name) != expected.get(name):
-            raise UserError(
-                f"init_from {where}: {name} has shape {found.get(name)}, the config's model needs "
-                f"{expected.get(name)}; make the model section of the config match the weights."
-            )
-
-
-def _check_numbers(found: ModelConfig, expected: ModelConfig, where: str) -> None:
-    """Refuses weights that were trained with other numbers than the config's: shapes would not show it."""
-    for name in ("rope_theta", "rope_scaling", "rms_norm_eps"):
-        old, new = getattr(found, name), getattr(expected, name)
-        # A folder converted from another format may say 9.99999974e-06, the float32 nearest to 1e-5.
-        close = isinstance(old, float) and math.isclose(old, new, rel_tol=1e-6)
-        if old != new and not close:
-            raise UserError(
-                f"init_from {where}: was trained with {name} = {old}, the config's model has {new}; make the model "
-                "section of the config match the weights."
-            )
+    return config, jax.tree.map(np.asarray, params), path

@@ -151,6 +151,22 @@ def test_the_1b_step_fits_eight_v5e_chips_with_eight_rows_each(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_finetuning_the_1b_model_fits_one_chip_of_16_gib(tmp_path: Path) -> None:
+    done = for_tpu("--config", "finetune.py", "--compile-only", "v5e:1x1", "--json", "found.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    memory, trained = found["chip_bytes"], found["trained_parameters"]
+    assert memory["total"] < 16 * GIB
+    assert memory["donated"] > 0.99 * memory["arguments"]
+    # Llama-3.2-1B frozen, in two bytes each; adapters and music rows in four, with their two moments.
+    assert memory["arguments"] == pytest.approx(2 * 1_235_814_400 + 12 * trained, rel=0.02)
+    # The gradient of a feed-forward weight, of all layers, would be among the biggest buffers: there is none.
+    assert min(each["bytes"] for each in found["biggest_buffers"]) < 2 * 16 * 2048 * 8192
+    assert not [each for each in found["biggest_buffers"] if "[16,2048,8192]" in each["what"]]
+    assert f"{trained:,} of them train" in done.stdout
+
+
+@pytest.mark.slow
 def test_too_large_a_batch_is_exit_2_and_names_buffers(tmp_path: Path) -> None:
     # Room enough on a v5p, which is where buffers are looked up if the compiler names none.
     rows = ["--data.text-rows", "32", "--data.music-rows", "32", "--remat", "dots"]

@@ -9,13 +9,14 @@ from midillm_jax.config import (
     Config,
     DataConfig,
     EvalConfig,
+    FinetuneConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
 )
-from midillm_jax.model import head
+from midillm_jax.model import finetune, head
 from midillm_jax.model.llama import Definition, Execution
-from midillm_jax.training.flops import attention_flops, head_rows, layer_flops, step_flops
+from midillm_jax.training.flops import adapter_flops, attention_flops, head_rows, layer_flops, step_flops
 
 LENGTH = 96
 
@@ -47,17 +48,18 @@ def wide(tiny_model: ModelConfig) -> ModelConfig:
     )
 
 
-def layers_and_attention(model: ModelConfig, *, backward: bool) -> float:
-    definition = Definition(model, Execution("float32", "float32", "none"))
-    tokens = jnp.zeros((1, LENGTH), jnp.int32)
+def layers_and_attention(model: ModelConfig, *, backward: bool, changes: FinetuneConfig | None = None) -> float:
+    definition = Definition(model, Execution("float32", "float32", "none"), changes)
+    tokens = jnp.full((1, LENGTH), model.text_vocab_size)
     embedding = {"embedding": jnp.zeros((model.padded_vocab_size, model.d_model))}
 
-    def forward(weights: object) -> jax.Array:
-        return jnp.sum(definition.forward({**weights, **embedding}, tokens, tokens, tokens))
+    def forward(trained: object, frozen: object) -> jax.Array:
+        weights = {**finetune.join(trained, frozen), **embedding}
+        return jnp.sum(definition.forward(weights, tokens, tokens, tokens))
 
     params = definition.init(jax.random.key(0))
     del params["embedding"]
-    return counted(jax.value_and_grad(forward) if backward else forward, params)
+    return counted(jax.value_and_grad(forward) if backward else forward, *finetune.split(params, changes))
 
 
 def test_forward_flops_of_a_layer_are_what_xla_counts(wide: ModelConfig) -> None:
@@ -70,6 +72,32 @@ def test_forward_flops_of_a_layer_are_what_xla_counts(wide: ModelConfig) -> None
 def test_a_train_step_is_three_forward_passes(wide: ModelConfig) -> None:
     forward = layers_and_attention(wide, backward=False)
     assert layers_and_attention(wide, backward=True) == pytest.approx(3 * forward, rel=0.03)
+
+
+def test_no_gradient_of_a_frozen_weight_is_computed(wide: ModelConfig) -> None:
+    # Music rows train, so that the first layer's input has a gradient, as every layer's has in a loop over many.
+    changes = FinetuneConfig(lora_rank=16, lora_alpha=16.0)
+    config = dataclasses.replace(make_config(wide, "slot"), finetune=changes)
+    square = attention_flops(wide, LENGTH) * 2 * LENGTH / (LENGTH + 1)
+    adapters = adapter_flops(config)
+    assert adapters > 0.05 * layer_flops(wide)
+    forward = layers_and_attention(wide, backward=False, changes=changes)
+    assert forward == pytest.approx(LENGTH * (layer_flops(wide) + adapters + square), rel=0.03)
+    expected = LENGTH * (2 * layer_flops(wide) + 3 * (adapters + square))
+    assert layers_and_attention(wide, backward=True, changes=changes) == pytest.approx(expected, rel=0.03)
+
+
+def test_a_frozen_heads_rows_have_no_gradient() -> None:
+    hidden, table = jnp.ones((1, LENGTH, 256)), jnp.ones((700, 256))
+    targets = jnp.zeros((1, LENGTH), jnp.int32)
+
+    def objective(hidden: jax.Array) -> jax.Array:
+        # In chunks, as in training: the rows' gradient is what a loop adds up.
+        return head.token_losses(hidden, table, targets, head.first_rows(700), LENGTH // 4).objective
+
+    # A loop's body is counted once.
+    product = 2 * LENGTH * 256 * 700 / 4
+    assert counted(jax.value_and_grad(objective), hidden) == pytest.approx(2 * product, rel=0.03)
 
 
 @pytest.mark.parametrize("rows", [700, 1000])
@@ -110,3 +138,30 @@ def test_the_slot_loss_counts_each_kind_of_row_over_its_own_rows(wide: ModelConf
     data = config.data
     tokens = data.row_length * (data.text_rows * text + data.music_rows * music)
     assert step_flops(config).head == pytest.approx(2 * wide.d_model * tokens)
+
+
+def test_totals_of_a_finetuning_leave_out_what_is_frozen(wide: ModelConfig) -> None:
+    whole = step_flops(make_config(wide, "slot"))
+    rows = dataclasses.replace(make_config(wide, "slot"), finetune=FinetuneConfig(lora_rank=0, lora_alpha=1.0))
+    found = step_flops(rows)
+    assert (found.layers, found.attention, found.head, found.adapters) == (whole.layers, whole.attention, whole.head, 0)
+    data, text = rows.data, head_rows(rows)[0]
+    of_text = 2 * wide.d_model * data.row_length * data.text_rows * text
+    # Frozen: the layers' weights and the head's text rows.
+    assert whole.model - found.model == pytest.approx(found.layers + of_text)
+    assert whole.hardware - found.hardware == pytest.approx(found.layers + of_text)
+
+    both = dataclasses.replace(rows, finetune=FinetuneConfig(lora_rank=8, lora_alpha=8.0))
+    adapters = step_flops(both).adapters
+    assert adapters == 16 * data.row_length * adapter_flops(both)
+    assert step_flops(both).model - found.model == pytest.approx(3 * adapters)
+
+    alone = dataclasses.replace(rows, finetune=FinetuneConfig(lora_rank=8, lora_alpha=8.0, music_rows=False))
+    of_music = found.head - of_text
+    assert step_flops(both).model - step_flops(alone).model == pytest.approx(of_music)
+
+    # The full head's gradient comes from one product, of which the text rows' part is of no use.
+    full = dataclasses.replace(rows, loss=LossConfig(kind="full"))
+    wasted = step_flops(full).head * wide.text_vocab_size / wide.padded_vocab_size
+    useful = step_flops(full).model - 2 * step_flops(full).layers - 3 * step_flops(full).attention
+    assert useful == pytest.approx(3 * step_flops(full).head - wasted)

@@ -17,13 +17,14 @@ from midillm_jax.config import (
     Config,
     DataConfig,
     EvalConfig,
+    FinetuneConfig,
     LossConfig,
     MeshConfig,
     ModelConfig,
     OptimizerConfig,
 )
 from midillm_jax.errors import UserError
-from midillm_jax.model import sharding
+from midillm_jax.model import finetune, sharding
 from midillm_jax.training.step import Training, eval_step, init_state, make_training, place, state_shardings, train_step
 
 LENGTH = 18
@@ -141,8 +142,14 @@ MESHES = [
     MeshConfig(slice=2, data=1, fsdp=2, tensor=2),
     MeshConfig(slice=2, data=1, fsdp=1, tensor=4),
 ]
-VARIANTS = [("full", True), ("slot", True), ("slot", False)]
-"""Kind of loss, and whether the head is the embedding."""
+VARIANTS = [("full", True, "all"), ("slot", True, "all"), ("slot", False, "all")]
+"""Kind of loss, whether the head is the embedding, and what trains."""
+FINETUNED = [("slot", True, "both"), ("full", False, "both"), ("slot", True, "adapters")]
+TRAINS = {
+    "all": None,
+    "both": FinetuneConfig(lora_rank=4, lora_alpha=8.0),
+    "adapters": FinetuneConfig(lora_rank=4, lora_alpha=8.0, music_rows=False),
+}
 
 
 def mesh_model(*, tie_embeddings: bool) -> ModelConfig:
@@ -161,21 +168,22 @@ def mesh_model(*, tie_embeddings: bool) -> ModelConfig:
     )
 
 
-def on_mesh(mesh: MeshConfig, kind: str, *, tied: bool) -> Training:
+def on_mesh(mesh: MeshConfig, kind: str, *, tied: bool, trains: str = "all") -> Training:
     """A training on the first devices, its loss with everything switched on."""
     model = mesh_model(tie_embeddings=tied)
-    run = make_config(model, mesh=mesh, loss=LossConfig(kind=kind, chunk_tokens=64, z_loss=0.01))
+    loss = LossConfig(kind=kind, chunk_tokens=64, z_loss=0.01)
+    run = make_config(model, mesh=mesh, loss=loss, finetune=TRAINS[trains])
     devices = jax.devices()[: math.prod(dataclasses.astuple(mesh))]
     return make_training(run, sharding.make_mesh(mesh, devices))
 
 
-def step_on_meshes(variants: list[tuple[str, bool]], meshes: list[MeshConfig]) -> None:
+def step_on_meshes(variants: list[tuple[str, bool, str]], meshes: list[MeshConfig]) -> None:
     """Run in a process of its own with 8 simulated devices; prints what one step gives on each mesh."""
     results = []
-    for kind, tied in variants:
+    for kind, tied, trains in variants:
         reference: list[np.ndarray] | None = None
         for mesh in [MeshConfig(data=1, fsdp=1, tensor=1), *meshes]:
-            training = on_mesh(mesh, kind, tied=tied)
+            training = on_mesh(mesh, kind, tied=tied, trains=trains)
             batch = make_batch(100)
             # One weight in three is halved: devices add up different weights.
             batch["loss_weights"][:, ::3] *= 0.5
@@ -184,12 +192,15 @@ def step_on_meshes(variants: list[tuple[str, bool]], meshes: list[MeshConfig]) -
                 training.mesh, training.definition.abstract(), training.definition.logical_axes()
             )
             params = jax.jit(training.definition.init, out_shardings=weights)(jax.random.key(0))
+            trained, frozen = finetune.split(params, training.config.finetune)
+            # No B is left at zero, behind which A has no gradient.
+            trained = jax.tree.map(lambda leaf: leaf + 0.01, trained)
 
-            def loss(params: object, training: Training = training, placed: object = placed) -> jax.Array:
-                sums = eval_step(training, params, placed)
+            def loss(trained: Any, training: Training = training, frozen: Any = frozen, placed: Any = placed) -> Any:
+                sums = eval_step(training, finetune.join(trained, frozen), placed)
                 return sums["objective"] / sums["weight"]
 
-            value, gradient = jax.jit(jax.value_and_grad(loss))(params)
+            value, gradient = jax.jit(jax.value_and_grad(loss))(trained)
             leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(gradient)]
             reference = leaves if reference is None else reference
             worst = max(
@@ -234,7 +245,7 @@ def on_eight_devices(call: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def check_meshes(variants: list[tuple[str, bool]], chosen: slice) -> None:
+def check_meshes(variants: list[tuple[str, bool, str]], chosen: slice) -> None:
     meshes = MESHES[chosen]
     results = on_eight_devices(f"step_on_meshes({variants}, here['MESHES'][{chosen.start}:{chosen.stop}])")
     assert len(results) == len(variants) * (1 + len(meshes))
@@ -264,10 +275,16 @@ def test_the_new_state_takes_the_place_of_the_old(tiny_model: ModelConfig) -> No
     assert aliases[1].count("alias") == len(jax.tree.leaves(state_shardings(training)))
 
 
-def test_eight_devices_compute_what_one_does() -> None:
-    check_meshes([("slot", True)], slice(7, 8))
+@pytest.mark.parametrize("variant", [VARIANTS[1], FINETUNED[0]], ids=["all", "finetuned"])
+def test_eight_devices_compute_what_one_does(variant: tuple[str, bool, str]) -> None:
+    check_meshes([variant], slice(7, 8))
 
 
 @pytest.mark.slow
 def test_every_mesh_of_eight_devices_computes_the_same() -> None:
     check_meshes(VARIANTS, slice(0, len(MESHES)))
+
+
+@pytest.mark.slow
+def test_a_finetuning_computes_the_same_on_meshes() -> None:
+    check_meshes(FINETUNED, slice(2, 5))
