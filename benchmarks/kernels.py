@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=30)
     arguments = parser.parse_args()
     arguments.steps = WARM_UP + TRACED
+    arguments.chunk_tokens = arguments.chunk_tokens or train_step.DEFAULTS[arguments.shape][2]
     rows = train_step.make_rows(arguments)
     side = train_step.Ours(arguments)
     for tokens in rows[:WARM_UP]:

@@ -1,11 +1,12 @@
 """Runs killed again and again: do they end as the run that was left alone?
 
-    python benchmarks/kill.py --out kill                   # 10 runs x 20 kills at the demo's size; most of an hour
+    python benchmarks/kill.py --out kill                   # 200 kills at the demo's size; an hour
 
-Makes the demo's data, trains ``demo_stage1.py`` with frequent checkpoints once undisturbed, and then ``--runs`` times
-with ``--kills`` SIGKILLs each to the whole process group: every second one at a random moment of the process's life
-(while it starts, compiles, steps, evaluates), the others a few milliseconds after a checkpoint began to be written.
-Every other run has two worker processes make its batches. After each kill the same command is started again.
+Makes the demo's data, trains ``demo_stage1.py`` with frequent checkpoints once undisturbed, and then again and again,
+until there were ``--kills`` SIGKILLs to the whole process group, ``--of-each`` in a run that lives so long: every
+second one at a random moment of the process's life (while it starts, compiles, steps, evaluates), the others a few
+milliseconds after a checkpoint began to be written. Every other run has two worker processes make its batches. After
+each kill the same command is started again.
 
 Compares with the undisturbed run: every array of the last checkpoint bit for bit, the streams' state, ``log.csv`` (its
 columns that depend on the machine aside) and TensorBoard's scalars. Exits 1 where anything differs. A run that was
@@ -13,6 +14,7 @@ interrupted goes on with the runs that are not done yet.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -147,8 +149,8 @@ def differences(run: Path, alone: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=200, help="altogether")
+    parser.add_argument("--of-each", type=int, default=20, help="at most in one run, which may end before")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     out = arguments.out.absolute()
@@ -163,7 +165,10 @@ def main() -> None:
         life.write_text(str(time.monotonic() - began))
 
     results: dict[str, Any] = {}
-    for number in range(arguments.runs):
+    for number in itertools.count():
+        left = arguments.kills - sum(sum(found["kills"].values()) for found in results.values())
+        if left <= 0:
+            break
         run, done = out / f"run{number}", out / f"run{number}.json"
         if not done.exists():
             shutil.rmtree(run, ignore_errors=True)
@@ -171,7 +176,7 @@ def main() -> None:
             workers = 2 * (number % 2)
             hits: Counter[str] = Counter()
             reached = []
-            while sum(hits.values()) < arguments.kills:
+            while sum(hits.values()) < min(left, arguments.of_each):
                 hit = killed(
                     command(run, out, workers), run, out / f"run{number}.txt", float(life.read_text()) / 2, rng
                 )

@@ -44,8 +44,10 @@ SHAPES: dict[str, ModelConfig] = {
     ),
     "1b": presets.LLAMA_3_2_1B,
 }
-DEFAULTS = {"demo": (4, 510), "100m": (2, 510), "1b": (4, 2046)}
-"""Rows and tokens a row of each shape."""
+PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Environment of both sides: large pages, as launch/demo.sh asks for them; elsewhere than on Linux it does nothing."""
+DEFAULTS = {"demo": (4, 510, 256), "100m": (2, 510, 256), "1b": (4, 2046, 2048)}
+"""Rows and tokens a row of each shape, and tokens whose logits exist at one time, which on a CPU had better be few."""
 TURN = 5
 """Steps between two changes of turn."""
 
@@ -286,7 +288,7 @@ def take_turns(sides: tuple[str, ...], passed: list[str], arguments: argparse.Na
         command = [sys.executable, __file__, f"--side={side}", *passed]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
         # Torch's worker draws its weights by JAX, which then has to leave a GPU's memory to it.
-        environment = os.environ | ({} if side == "ours" else {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform"})
+        environment = PAGES | os.environ | ({} if side == "ours" else {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform"})
         workers[side] = subprocess.Popen(command, env=environment, **pipes)
         results[side] = {"losses": [], "cpu": [], "elapsed": []} | _answer(workers[side])
     for begin in range(0, arguments.steps, TURN):
@@ -351,7 +353,7 @@ def add_step_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--attention", choices=("auto", "dot", "cudnn"), default="auto", help="ours")
     parser.add_argument("--remat", choices=("none", "dots", "qkv", "full"), default="none", help="torch: none or all")
-    parser.add_argument("--chunk-tokens", type=int, default=2048)
+    parser.add_argument("--chunk-tokens", type=int, help="ours: of the head; by shape when left out")
 
 
 def main() -> None:
@@ -373,8 +375,9 @@ def main() -> None:
         return serve(arguments)
     results = []
     for shape in arguments.shapes:
-        rows, length = DEFAULTS[shape]
+        rows, length, chunk = DEFAULTS[shape]
         chosen = {"shape": shape, "rows": arguments.rows or rows, "length": arguments.length or length}
+        chosen["chunk_tokens"] = arguments.chunk_tokens or chunk
         results.append(compare(argparse.Namespace(**(vars(arguments) | chosen))))
         show(results[-1])
         if arguments.json:

@@ -16,11 +16,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from midillm_jax import config as configs
-from midillm_jax.config import Config, MeshConfig, SamplesConfig
+from midillm_jax.config import Config, FinetuneConfig, MeshConfig, SamplesConfig
 from midillm_jax.errors import UserError
 from midillm_jax.inference.compose import compose, load_model
 from midillm_jax.inference.request import MusicRequest
-from midillm_jax.model import hf, sharding
+from midillm_jax.model import finetune, hf, sharding
 from midillm_jax.model.llama import Params
 from midillm_jax.music.midi import NoteTable, read_midi
 from midillm_jax.music.render import find_soundfont
@@ -87,6 +87,24 @@ def midis(folder: Path) -> list[bytes]:
 
 def silent(sentence: str) -> None:
     assert "FluidSynth" in sentence
+
+
+def test_a_finetuning_sounds_as_its_merged_weights(sampled: Config, tmp_path: Path, mute: None) -> None:
+    changes = FinetuneConfig(lora_rank=4, lora_alpha=8.0)
+    plain = dataclasses.replace(sampled, compute_dtype="float32", init_from="unused")
+    tuned = training_of(dataclasses.replace(plain, finetune=changes))
+    trained, frozen = finetune.split(tuned.definition.init(jax.random.key(0)), changes)
+    params = finetune.join(jax.tree.map(lambda leaf: leaf + 0.02, trained), frozen)
+    merged = finetune.merged(params, changes)
+    without = finetune.merged(finetune.join(jax.tree.map(np.zeros_like, trained), frozen), changes)
+    for name, training, weights in (
+        ("adapted", tuned, params),
+        ("merged", training_of(plain), merged),
+        ("frozen", training_of(plain), without),
+    ):
+        Samples(training, tmp_path / name).write(0, jax.tree.map(jax.numpy.asarray, weights), None, silent)
+    adapted, *others = (midis(tmp_path / name / "samples" / "0") for name in ("adapted", "merged", "frozen"))
+    assert [adapted == other for other in others] == [True, False]
 
 
 def test_every_prompt_gives_music_and_figures(sampled: Config, mute: None, said: list[str]) -> None:
