@@ -144,7 +144,7 @@ MESHES = [
 ]
 VARIANTS = [("full", True, "all"), ("slot", True, "all"), ("slot", False, "all")]
 """Kind of loss, whether the head is the embedding, and what trains."""
-FINETUNED = [("slot", True, "both"), ("full", False, "both"), ("slot", True, "adapters")]
+FINETUNED = [("slot", True, "both"), ("full", False, "adapters")]
 TRAINS = {
     "all": None,
     "both": FinetuneConfig(lora_rank=4, lora_alpha=8.0),
@@ -275,9 +275,8 @@ def test_the_new_state_takes_the_place_of_the_old(tiny_model: ModelConfig) -> No
     assert aliases[1].count("alias") == len(jax.tree.leaves(state_shardings(training)))
 
 
-@pytest.mark.parametrize("variant", [VARIANTS[1], FINETUNED[0]], ids=["all", "finetuned"])
-def test_eight_devices_compute_what_one_does(variant: tuple[str, bool, str]) -> None:
-    check_meshes([variant], slice(7, 8))
+def test_eight_devices_compute_what_one_does() -> None:
+    check_meshes([VARIANTS[1]], slice(7, 8))
 
 
 @pytest.mark.slow
@@ -287,4 +286,4 @@ def test_every_mesh_of_eight_devices_computes_the_same() -> None:
 
 @pytest.mark.slow
 def test_a_finetuning_computes_the_same_on_meshes() -> None:
-    check_meshes(FINETUNED, slice(2, 5))
+    check_meshes(FINETUNED, slice(7, 8))
