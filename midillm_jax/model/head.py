@@ -191,7 +191,13 @@ class _Head:
         # On one device of several the target may lie elsewhere.
         chosen = jnp.where((at >= 0) & (at < logits.shape[1]), chosen, 0.0)
         likely = jnp.exp(logits - top[:, None])
-        mass = jnp.einsum("TR,R->T", likely, jnp.ones(likely.shape[1]))
+        # A CPU's reduction runs on one thread and would take the exponentials once more; its products run on all. On a
+        # TPU or GPU a product would round what it adds up.
+        mass = jax.lax.platform_dependent(
+            likely,
+            cpu=lambda x: jnp.einsum("TR,R->T", x, jnp.ones(x.shape[1])),
+            default=functools.partial(jnp.sum, axis=-1),
+        )
         mass, chosen = self.over_parts(jax.lax.psum, jnp.stack([mass, chosen]))
         log_z = top + jnp.log(mass)
         return likely, mass, log_z - chosen, log_z
