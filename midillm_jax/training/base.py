@@ -18,7 +18,6 @@ from midillm_jax.errors import UserError
 from midillm_jax.files import write_whole
 from midillm_jax.model import embedding, finetune, hf, hf_config, hf_names
 from midillm_jax.model.llama import Definition, Params
-from midillm_jax.training.step import FROZEN, Training, state_shardings
 
 FILE = "base.json"
 
@@ -32,11 +31,10 @@ def begin(definition: Definition, changes: FinetuneConfig, config: Config) -> tu
         UserError: ``init_from`` is no Hugging Face folder, or its weights do not fit the config.
     """
     source, base = _read(changes, config)
-    if not source.music_vocab_size:
-        base = embedding.resize_embedding(base, source, config.model.music_vocab_size, config.music_init, config.seed)
+    base = grown(base, source, config)
     drawn = jax.jit(lambda key: finetune.split(definition.init(key), changes)[0])(jax.random.key(config.seed))
     tree = finetune.join(jax.device_get(drawn), finetune.from_base(base, config.model, changes))
-    return finetune.split(_checked(tree, definition.abstract(), source, config), changes)
+    return finetune.split(checked(tree, definition.abstract(), source, config), changes)
 
 
 def frozen(definition: Definition, config: Config, run: Path) -> Params:
@@ -53,7 +51,7 @@ def frozen(definition: Definition, config: Config, run: Path) -> Params:
     source, base = _read(changes, config)
     _, found = finetune.split(finetune.from_base(base, config.model, changes), changes)
     _, wanted = finetune.split(definition.abstract(), changes)
-    found = _checked(found, wanted, source, config)
+    found = checked(found, wanted, source, config)
     noted = hf_config.read_json(run / FILE, "the note that a finetuning makes of its base")
     if hf_config.required(noted, "sha256", str(run / FILE)) != _sha256(found):
         raise UserError(
@@ -70,12 +68,10 @@ def note(config: Config, base: Params) -> None:
     write_whole(folder / FILE, json.dumps({"init_from": config.init_from, "sha256": _sha256(base)}, indent=1))
 
 
-def place(training: Training, frozen: Params) -> Params:
-    """What a finetuning freezes, whole on every process, in the compute dtype where it lies in a state."""
-    kind = jnp.dtype(training.config.compute_dtype)
-    return jax.tree.map(
-        lambda leaf, target: global_array(leaf.astype(kind), target), frozen, state_shardings(training)[FROZEN]
-    )
+def place(frozen: Params, shardings: Params, config: Config) -> Params:
+    """What a finetuning freezes, of which every process has the whole, in the compute dtype and along ``shardings``."""
+    kind = jnp.dtype(config.compute_dtype)
+    return jax.tree.map(lambda leaf, target: global_array(leaf.astype(kind), target), frozen, shardings)
 
 
 def global_array(leaf: np.ndarray, target: jax.sharding.Sharding) -> jax.Array:
@@ -83,8 +79,15 @@ def global_array(leaf: np.ndarray, target: jax.sharding.Sharding) -> jax.Array:
     return jax.make_array_from_callback(leaf.shape, target, lambda index: leaf[index])
 
 
-def check_weights(params: Params, wanted: Params, source: ModelConfig, config: Config) -> None:
-    """Refuses weights of ``init_from`` that are not those of the config's model.
+def grown(params: Params, source: ModelConfig, config: Config) -> Params:
+    """Weights of ``init_from``; those of a text model with the config's music rows, which are new (``music_init``)."""
+    if source.music_vocab_size:
+        return params
+    return embedding.resize_embedding(params, source, config.model.music_vocab_size, config.music_init, config.seed)
+
+
+def checked(params: Params, wanted: Params, source: ModelConfig, config: Config) -> Params:
+    """Weights of ``init_from`` as NumPy arrays in the parameters' type, if they are those of the config's model.
 
     Args:
         wanted: the same tree, of anything that has a shape.
@@ -96,6 +99,8 @@ def check_weights(params: Params, wanted: Params, source: ModelConfig, config: C
     """
     _check_shapes(params, wanted, config.init_from)
     _check_numbers(source, config.model, config.init_from)
+    kind = jnp.dtype(config.param_dtype)
+    return jax.tree.map(lambda leaf: np.asarray(leaf, kind), params)
 
 
 def _read(changes: FinetuneConfig, config: Config) -> tuple[ModelConfig, Params]:
@@ -112,12 +117,6 @@ def _read(changes: FinetuneConfig, config: Config) -> tuple[ModelConfig, Params]
             "finetune.music_rows to True."
         )
     return source, base
-
-
-def _checked(params: Params, wanted: Params, source: ModelConfig, config: Config) -> Params:
-    check_weights(params, wanted, source, config)
-    kind = jnp.dtype(config.param_dtype)
-    return jax.tree.map(lambda leaf: np.asarray(leaf, kind), params)
 
 
 def _sha256(base: Params) -> str:

@@ -277,11 +277,12 @@ class Checkpoints:
         saved, run = documents["config"], documents["run"]
         _check_unchanged(saved, self._training.config, self.folder / str(step))
         shapes = jax.eval_shape(lambda: init_state(self._training, self._training.definition.init(jax.random.key(0))))
-        target = with_shardings(shapes, state_shardings(self._training))
+        shardings = state_shardings(self._training)
+        target = with_shardings(shapes, shardings)
         del target[FROZEN]
         state = read_arrays(self._manager, step, target, documents["digests"])
         frozen = base.frozen(self._training.definition, self._training.config, self.folder.parent)
-        state[FROZEN] = base.place(self._training, frozen)
+        state[FROZEN] = base.place(frozen, shardings[FROZEN], self._training.config)
         progress = Progress(run["figures"], run["best"] and Evaluation(*run["best"]), run["observed"])
         return Restored(state, run["streams"], progress, step)
 

@@ -12,7 +12,7 @@ from absl import logging as absl_logging
 from midillm_jax import config as configs
 from midillm_jax.config import Config, ModelConfig
 from midillm_jax.errors import UserError
-from midillm_jax.model import embedding, finetune, hf
+from midillm_jax.model import finetune, hf
 from midillm_jax.model.llama import Definition, Execution, Params
 from midillm_jax.training import base, guard, hosts
 from midillm_jax.training.step import FROZEN, State, Training, init_state, state_shardings
@@ -30,23 +30,18 @@ def fresh_state(training: Training) -> State:
         trained, frozen = base.begin(training.definition, config.finetune, config)
         if hosts.is_first():
             base.note(config, frozen)
-        return _state(training, trained, frozen)
+        return _state(training, shardings, trained, frozen)
     source, params = load_weights(config.init_from, config.model.vocab_multiple)
-    if not source.music_vocab_size:
-        music_rows = config.model.music_vocab_size
-        params = embedding.resize_embedding(params, source, music_rows, config.music_init, config.seed)
-    wanted = training.definition.abstract()
-    base.check_weights(params, wanted, source, config)
-    return _state(training, jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), params, wanted), {})
+    params = base.checked(base.grown(params, source, config), training.definition.abstract(), source, config)
+    return _state(training, shardings, params, {})
 
 
-def _state(training: Training, trained: Params, frozen: Params) -> State:
+def _state(training: Training, shardings: State, trained: Params, frozen: Params) -> State:
     """The state before the first step, of weights that every process has the whole of."""
-    shardings = state_shardings(training)
     placed = jax.tree.map(base.global_array, trained, shardings["params"])
     return {
         "params": placed,
-        FROZEN: base.place(training, frozen),
+        FROZEN: base.place(frozen, shardings[FROZEN], training.config),
         "optimizer": jax.jit(training.optimizer.init, out_shardings=shardings["optimizer"])(placed),
         "guard": jax.jit(guard.fresh, out_shardings=shardings["guard"])(),
     }
@@ -76,8 +71,6 @@ def load_params(where: str, base_folder: str = "") -> tuple[Config, Params]:
     config, trained, run = _load_saved(where)
     if base_folder:
         config = dataclasses.replace(config, init_from=base_folder)
-    if config.finetune is None:
-        return config, trained
     frozen = base.frozen(_definition(config), config, run)
     return config, finetune.merged(finetune.join(trained, frozen), config.finetune)
 
