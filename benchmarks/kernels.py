@@ -35,12 +35,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     train_step.add_step_options(parser)
     parser.add_argument("--shape", choices=train_step.SHAPES, default="1b")
-    parser.add_argument("--rows", type=int, default=4)
-    parser.add_argument("--length", type=int, default=2046)
     parser.add_argument("--top", type=int, default=30)
     arguments = parser.parse_args()
+    arguments = train_step.with_defaults(arguments, arguments.shape)
     arguments.steps = WARM_UP + TRACED
-    arguments.chunk_tokens = arguments.chunk_tokens or train_step.DEFAULTS[arguments.shape][2]
     rows = train_step.make_rows(arguments)
     side = train_step.Ours(arguments)
     for tokens in rows[:WARM_UP]:

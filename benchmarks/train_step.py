@@ -349,18 +349,26 @@ WORKER_OPTIONS = ("shape", "rows", "length", "steps", "dtype", "attention", "rem
 
 
 def add_step_options(parser: argparse.ArgumentParser) -> None:
-    """How the step is run."""
+    """How the step is run; :func:`with_defaults` fills in what is left out."""
+    parser.add_argument("--rows", type=int, help="rows a step; by shape when left out")
+    parser.add_argument("--length", type=int, help="tokens a row; by shape when left out")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--attention", choices=("auto", "dot", "cudnn"), default="auto", help="ours")
     parser.add_argument("--remat", choices=("none", "dots", "qkv", "full"), default="none", help="torch: none or all")
     parser.add_argument("--chunk-tokens", type=int, help="ours: of the head; by shape when left out")
 
 
+def with_defaults(arguments: argparse.Namespace, shape: str) -> argparse.Namespace:
+    """The options for one shape."""
+    chosen: dict[str, Any] = {"shape": shape}
+    for name, default in zip(("rows", "length", "chunk_tokens"), DEFAULTS[shape], strict=True):
+        chosen[name] = getattr(arguments, name) or default
+    return argparse.Namespace(**(vars(arguments) | chosen))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["demo", "100m"])
-    parser.add_argument("--rows", type=int, help="rows a step; by shape when left out")
-    parser.add_argument("--length", type=int, help="tokens a row; by shape when left out")
     parser.add_argument("--steps", type=int, default=50)
     add_step_options(parser)
     parser.add_argument("--ceiling-size", type=int, default=2048, help="side of the matrices of the ceiling")
@@ -375,10 +383,7 @@ def main() -> None:
         return serve(arguments)
     results = []
     for shape in arguments.shapes:
-        rows, length, chunk = DEFAULTS[shape]
-        chosen = {"shape": shape, "rows": arguments.rows or rows, "length": arguments.length or length}
-        chosen["chunk_tokens"] = arguments.chunk_tokens or chunk
-        results.append(compare(argparse.Namespace(**(vars(arguments) | chosen))))
+        results.append(compare(with_defaults(arguments, shape)))
         show(results[-1])
         if arguments.json:
             arguments.json.write_text(json.dumps(results, indent=1))

@@ -47,7 +47,8 @@ def check(config: Config) -> None:
             expected = f"{bound} or more" if holds is operator.ge else f"a number above {bound}"
             raise UserError(f"{field} is {found}; expected {expected}.")
     scaling = model.rope_scaling
-    for field, good, expected in (
+    _require(
+        config,
         ("name", bool(config.name), "a name"),
         ("profile", _is_range(config.profile), "steps such as 20:25, or nothing"),
         ("seed", 0 <= config.seed < 1 << 32, "0 to 2**32 - 1"),
@@ -90,16 +91,15 @@ def check(config: Config) -> None:
         ("samples.max_notes", samples.max_notes >= LEAST_NOTES, f"{LEAST_NOTES} or more, fewer being called empty"),
         ("samples.temperature", samples.temperature < float("inf"), "a finite number"),
         ("samples.top_p", 0 < samples.top_p <= 1, "above 0, at most 1"),
-    ):
-        if not good:
-            raise UserError(f"{field} is {operator.attrgetter(field)(config)!r}; expected {expected}.")
+    )
     if config.finetune is not None:
         _check_finetune(config, config.finetune)
 
 
 def _check_finetune(config: Config, finetune: FinetuneConfig) -> None:
     projections = finetune.lora_projections
-    for field, good, expected in (
+    _require(
+        config,
         ("finetune.lora_rank", finetune.lora_rank >= 0, "0 or more"),
         ("finetune.lora_rank", finetune.lora_rank or finetune.music_rows, "1 or more, as no music rows train"),
         ("finetune.lora_alpha", finetune.lora_alpha > 0, "a number above 0"),
@@ -115,7 +115,12 @@ def _check_finetune(config: Config, finetune: FinetuneConfig) -> None:
             config.optimizer.text_rows_learning_rate_share == 1,
             "1 with finetune, which freezes text rows",
         ),
-    ):
+    )
+
+
+def _require(config: Config, *rules: tuple[str, Any, str]) -> None:
+    """Refuses the first field whose value is not good: name, whether it is, what was expected."""
+    for field, good, expected in rules:
         if not good:
             raise UserError(f"{field} is {operator.attrgetter(field)(config)!r}; expected {expected}.")
 
