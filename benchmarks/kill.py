@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,10 @@ def differences(run: Path, alone: Path) -> list[str]:
     return found
 
 
+def kills_of(results: Iterable[dict[str, Any]]) -> int:
+    return sum(sum(found["kills"].values()) for found in results)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -166,7 +171,7 @@ def main() -> None:
 
     results: dict[str, Any] = {}
     for number in itertools.count():
-        left = arguments.kills - sum(sum(found["kills"].values()) for found in results.values())
+        left = arguments.kills - kills_of(results.values())
         if left <= 0:
             break
         run, done = out / f"run{number}", out / f"run{number}.json"
@@ -200,11 +205,11 @@ def main() -> None:
 
     print("\n| run | workers | kills | of them while saving | ended as the undisturbed run |\n|---|---|---|---|---|")
     for name, found in results.items():
-        kills = sum(found["kills"].values())
+        kills = kills_of([found])
         same = "yes" if not found["differs"] else f"no: {', '.join(found['differs'])}"
         print(f"| {name} | {found['workers']} | {kills} | {found['kills'].get('while saving', 0)} | {same} |")
-    good = sum(sum(found["kills"].values()) for found in results.values() if not found["differs"])
-    print(f"\n{good} of {sum(sum(found['kills'].values()) for found in results.values())} kills left no trace")
+    good = kills_of(found for found in results.values() if not found["differs"])
+    print(f"\n{good} of {kills_of(results.values())} kills left no trace")
     sys.exit(any(found["differs"] for found in results.values()))
 
 
