@@ -51,6 +51,21 @@ def tiny_model() -> ModelConfig:
     )
 
 
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokenizer, text shards and captioned shards of forty demo pieces, made by the commands themselves."""
+    from midillm_jax import prepare  # imported here, as tests of most rooms do without
+
+    folder = tmp_path_factory.mktemp("corpus")
+    band, model = str(folder / "band"), str(folder / "tokenizer.model")
+    prepare.main(["demo", "--out", band, "--pieces", "40", "--profile", "small"])
+    prepare.main(["tokenizer", "--input", band, "--vocab-size", "600", "--out", model])
+    split = ["--validation-share", "0.2", "--workers", "1"]
+    prepare.main(["text", "--input", f"{band}/text", "--tokenizer", model, "--out", str(folder / "text"), *split])
+    prepare.main(["pairs", "--input", band, "--out", str(folder / "pairs"), *split])
+    return folder
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--allowed-skips",

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from midillm_jax import config as configs
-from midillm_jax import prepare
 from midillm_jax.config import (
     CheckpointConfig,
     Config,
@@ -32,18 +31,6 @@ from midillm_jax.model.llama import INFERENCE, Definition, head_table
 from midillm_jax.text.tokenizer import load_tokenizer
 
 ADAPTERS = FinetuneConfig(lora_rank=4, lora_alpha=8.0, music_rows=False)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tokenizer and captioned shards of thirty made-up pieces."""
-    folder = tmp_path_factory.mktemp("corpus")
-    band, model = str(folder / "band"), str(folder / "tokenizer.model")
-    prepare.main(["demo", "--out", band, "--pieces", "30", "--profile", "small"])
-    prepare.main(["tokenizer", "--input", band, "--vocab-size", "600", "--out", model])
-    split = ["--validation-share", "0.2", "--workers", "1"]
-    prepare.main(["pairs", "--input", band, "--out", str(folder / "pairs"), *split])
-    return folder
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A prepared corpus and a run's config that tests of the room share."""
+"""A run's config that tests of the room share."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from midillm_jax import prepare
 from midillm_jax.config import (
     CheckpointConfig,
     Config,
@@ -18,19 +17,6 @@ from midillm_jax.config import (
     OptimizerConfig,
     Source,
 )
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tokenizer, text shards and captioned shards of forty demo pieces, made by the commands themselves."""
-    folder = tmp_path_factory.mktemp("corpus")
-    band, model = str(folder / "band"), str(folder / "tokenizer.model")
-    prepare.main(["demo", "--out", band, "--pieces", "40", "--profile", "small"])
-    prepare.main(["tokenizer", "--input", band, "--vocab-size", "600", "--out", model])
-    split = ["--validation-share", "0.2", "--workers", "1"]
-    prepare.main(["text", "--input", f"{band}/text", "--tokenizer", model, "--out", str(folder / "text"), *split])
-    prepare.main(["pairs", "--input", band, "--out", str(folder / "pairs"), *split])
-    return folder
 
 
 @pytest.fixture
