@@ -12,6 +12,11 @@ from midillm_jax.config import ModelConfig, RopeScaling
 ATTENDED = "attended"
 """Name by which a remat policy (model/llama.py) can keep what attention gives."""
 
+MOST_BLOCKS = 8
+LEAST_BLOCK = 64
+"""Blocks of queries that :func:`packed` is unrolled into at most, and queries in one at least. Rows of 510 and heads of
+32 or 64 on two CPU cores: 0.5 to 0.8 of the time of the whole square, forward and backward (2026-11-27)."""
+
 SPLASH_MULTIPLE = 128
 """A row given to the splash kernel is a multiple of this long: the lanes of a TPU's vector register."""
 SPLASH_BLOCK = 512
@@ -59,7 +64,8 @@ def rotate(x: jax.Array, by: Rotation) -> jax.Array:
 
 
 def packed(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array) -> jax.Array:
-    """Causal attention inside segments.
+    """Causal attention inside segments, a block of queries at a time, each over the keys up to its end: what lies
+    above the diagonal is mostly not computed (44 % of the square in eight blocks).
 
     Args:
         query: [B, T, N, H]. key, value: [B, T, K, H], K divides N.
@@ -68,10 +74,17 @@ def packed(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.
     Returns:
         [B, T, N, H].
     """
-    # Pinned: what jax chooses by itself may change.
-    return jax.nn.dot_product_attention(
-        query, key, value, mask=_same_segment(segment_ids), is_causal=True, implementation="xla"
-    )
+    length = query.shape[1]
+    block = max(LEAST_BLOCK, -(-length // MOST_BLOCKS))
+    mask = _same_segment(segment_ids) & jnp.tri(length, dtype=bool)[None, None]
+    attended = [
+        # Pinned: what jax chooses by itself may change.
+        jax.nn.dot_product_attention(
+            query[:, start:end], key[:, :end], value[:, :end], mask=mask[:, :, start:end, :end], implementation="xla"
+        )
+        for start, end in ((start, min(start + block, length)) for start in range(0, length, block))
+    ]
+    return jnp.concatenate(attended, axis=1)
 
 
 def cudnn(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array) -> jax.Array:

@@ -40,11 +40,18 @@ def naive(query: np.ndarray, key: np.ndarray, value: np.ndarray, sees: np.ndarra
     return out
 
 
-def test_packed_rows_attend_inside_their_segment_only() -> None:
+@pytest.mark.parametrize("length", [10, 64, 65, 150, 700])
+def test_packed_rows_attend_inside_their_segment_only(length: int) -> None:
+    """One block of queries, a whole one, one more than a block, and several with a last one that is shorter."""
     rng = np.random.default_rng(0)
-    query, key, value = (rng.normal(size=(2, 10, heads, 8)) for heads in (6, 2, 2))
-    segments = np.array([[1, 1, 1, 2, 2, 2, 2, 3, 3, 0], [1] * 6 + [2] * 4])
-    sees = (segments[:, :, None] == segments[:, None, :]) & np.tril(np.ones((10, 10), bool))
+    query, key, value = (rng.normal(size=(2, length, heads, 8)) for heads in (6, 2, 2))
+    # Segments of 1, 2, 3, ... tokens from both ends, padding behind the first row's.
+    ends = np.cumsum(np.arange(1, length + 1))
+    segments = np.stack(
+        [1 + np.searchsorted(ends, np.arange(length)), 1 + np.searchsorted(ends, np.arange(length))[::-1]]
+    )
+    segments[0, -3:] = 0
+    sees = (segments[:, :, None] == segments[:, None, :]) & np.tril(np.ones((length, length), bool))
     got = attention.packed(*(jnp.asarray(x, jnp.float32) for x in (query, key, value)), jnp.asarray(segments))
     np.testing.assert_allclose(got, naive(query, key, value, sees), atol=1e-5)
 
