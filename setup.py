@@ -36,7 +36,7 @@ EXTRAS = {
     "audio": ["soundfile>=0.13"],
     "tpu": ["jax[tpu]", "libtpu>=0.0.42"],
     "gpu": ["jax[cuda13]"],
-    "vllm": ["vllm"],
+    "vllm": ["torch", "vllm"],
     "llamacpp": ["llama-cpp-python"],
     "eval": ["onnxruntime", "pyloudnorm", "soundfile>=0.13", "transformers>=5"],
     "page": ["gradio"],
@@ -93,6 +93,10 @@ setup(
         "tyro>=1.0.17",
     ],
     extras_require=EXTRAS,
+    entry_points={
+        # A stock `vllm serve` finds the grammar by this.
+        "vllm.logits_processors": ["midi_grammar = midillm_jax.inference.vllm_grammar:Grammar"],
+    },
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3.11",

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import errno
+import importlib.util
 import inspect
 import os
 import re
@@ -38,6 +39,8 @@ EXTRAS = {
     "soundfile": "audio",
     "tensorboardX": "train",
     "tensorstore": "train",
+    "torch": "vllm",
+    "vllm": "vllm",
 }
 """Modules that a plain installation need not have, and the extra of setup.py that brings them."""
 
@@ -145,8 +148,11 @@ def _option_names(kind: Any, prefix: str = "") -> Iterator[str]:
 def enable_compile_cache() -> None:
     """Keeps compiled programs on disk, so that a command's second run starts at once.
 
-    JAX_COMPILATION_CACHE_DIR names the folder; else it is ``midillm_jax`` in the user's cache folder.
+    JAX_COMPILATION_CACHE_DIR names the folder; else it is ``midillm_jax`` in the user's cache folder. A machine
+    without jax, which serves by another engine, has nothing to keep.
     """
+    if importlib.util.find_spec("jax") is None:
+        return
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

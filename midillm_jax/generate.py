@@ -43,6 +43,10 @@ class Arguments:
     """Notes a piece has at most."""
     programs: tuple[int, ...] = ()
     """General MIDI programs that may play, 128 for drums; all if none is given."""
+    backend: compose.Backend = "auto"
+    """Engine: jax, or vllm (docs/serving.md); auto takes jax where it is installed."""
+    quantization: str | None = None
+    """How vLLM quantises the weights as it loads them, such as fp8 on a GPU."""
     out: Path = Path("music")
     """Folder for the files."""
 
@@ -70,7 +74,7 @@ def _write_music(chosen: Arguments, wanted: request.MusicRequest) -> None:
     # On stderr: what stands on stdout afterwards are the files.
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("loading the model", total=None, notes="")
-        model = compose.load_model(chosen.model)
+        model = compose.load_model(chosen.model, chosen.backend, chosen.quantization)
 
         def report(now: request.Progress) -> None:
             stages = {"compile": "compiling", "prefill": "reading the prompt", "decode": "writing", "done": "writing"}

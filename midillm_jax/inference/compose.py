@@ -1,11 +1,13 @@
 """From a request to music: prompt ids, an engine, a check of what it wrote, notes, a MIDI file."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from midillm_jax.music.midi import NoteTable, write_midi
 from midillm_jax.music.vocab import AUTOREGRESS, MAX_GAP_TICKS, MAX_ONSET_TICKS, SEPARATOR
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
+
+Backend = Literal["auto", "jax", "vllm"]
 
 _LEAST_TRIPLES = 2
 """A note and the end: a prompt that leaves less room is refused."""
@@ -56,27 +60,56 @@ class Composed:
     """Wall time by stage: compile, prefill, decode."""
 
 
-def load_model(folder: str | os.PathLike[str]) -> MusicModel:
-    """A model in a Hugging Face folder, on the JAX engine.
+def load_model(
+    folder: str | os.PathLike[str], backend: Backend = "auto", quantization: str | None = None
+) -> MusicModel:
+    """A model in a Hugging Face folder, on an engine.
 
-    Weights compute in the type they are stored in, float16 in float32.
+    Args:
+        folder: as ``python -m midillm_jax.export`` writes it, or MIDI-LLM's published one, downloaded.
+        backend: ``jax`` computes in the type that the weights are stored in, float16 in float32; ``vllm`` is
+            inference/vllm.py; ``auto`` is jax where it is installed, else vllm.
+        quantization: vLLM's name of a way to quantise weights as they are loaded, such as ``fp8``.
 
     Raises:
-        UserError: the folder is missing, holds no model, one that knows no music, or another model's tokenizer.
+        UserError: the folder is missing, holds no model, one that knows no music, or another model's tokenizer; or
+            the engine cannot run it here.
     """
-    # Only here is an engine chosen, so that a host without jax can import this module.
-    from midillm_jax.inference.sampler import JaxEngine
-    from midillm_jax.model import hf
-
     root = Path(folder)
-    definition, params = hf.load_music_model(root)
-    tokenizer, rows = load_tokenizer(root), definition.config.text_vocab_size
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: no such folder; expected a model that `python -m midillm_jax.export` wrote or a Hugging Face "
+            "folder that was downloaded (names on the hub are not fetched)"
+        )
+    if backend == "auto":
+        backend = "vllm" if importlib.util.find_spec("jax") is None else "jax"
+    if quantization is not None and backend != "vllm":
+        raise UserError(f"quantization {quantization} is vLLM's; give --backend vllm too, or leave it out")
+    engine = _vllm_engine(root, quantization) if backend == "vllm" else _jax_engine(root)
+    tokenizer, rows = load_tokenizer(root), engine.text_vocab_size
     if tokenizer.vocab_size != rows:
         raise UserError(
             f"{tokenizer.files[0]}: this tokenizer has {tokenizer.vocab_size} ids, the model beside it {rows} text "
             "rows; put the tokenizer there that the model was trained with"
         )
-    return MusicModel(JaxEngine(definition, params), tokenizer, _closes(root, rows), hf_config.row_length(root))
+    length = min(hf_config.row_length(root), engine.context_length)
+    return MusicModel(engine, tokenizer, _closes(root, rows), length)
+
+
+# Engines are imported where one is chosen, so that a machine without jax, or without vLLM, can import this module.
+
+
+def _jax_engine(root: Path) -> Engine:
+    from midillm_jax.inference.sampler import JaxEngine
+    from midillm_jax.model import hf
+
+    return JaxEngine(*hf.load_music_model(root))
+
+
+def _vllm_engine(root: Path, quantization: str | None) -> Engine:
+    from midillm_jax.inference.vllm import VllmEngine
+
+    return VllmEngine(root, **({} if quantization is None else {"quantization": quantization}))
 
 
 def _closes(root: Path, text_vocab_size: int) -> bool:

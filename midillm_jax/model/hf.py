@@ -69,11 +69,6 @@ def load_music_model(folder: str | os.PathLike[str]) -> tuple[Definition, Params
         UserError: the folder is missing, holds no model, or one of text alone.
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise UserError(
-            f"{root}: no such folder; expected a model that `python -m midillm_jax.export` wrote or a Hugging Face "
-            "folder that was downloaded (names on the hub are not fetched)"
-        )
     config, params = read_hf(root)
     if not config.music_vocab_size:
         raise UserError(f"{root}: this is a text model without music rows; train it with --init-from {root} first")

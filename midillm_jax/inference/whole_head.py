@@ -1,0 +1,86 @@
+"""The grammar over the logits of a whole head, for engines that hand those out: vLLM and llama.cpp.
+
+The JAX engine (inference/sampler.py) computes no more than the rows of the slot; what is masked here has the same
+probabilities, and the same id is the most likely one.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from midillm_jax.music import grammar
+from midillm_jax.music.grammar import Array
+from midillm_jax.music.vocab import (
+    CONTROL_OFFSET,
+    DURATION_OFFSET,
+    DURATION_SLOT,
+    MAX_ONSET_TICKS,
+    NOTE_OFFSET,
+    NOTE_SLOT,
+    ONSET_SLOT,
+    SEPARATOR,
+)
+
+
+def masked_logits(
+    xp: Any,
+    logits: Array,
+    state: Array,
+    limits: grammar.LimitArrays,
+    controls: grammar.Controls,
+    token_ids: Array,
+    text_vocab_size: int,
+) -> Array:
+    """Logits in which only what the grammar lets come next is finite; rows may stand at different slots.
+
+    Args:
+        xp: numpy, jax.numpy or torch.
+        logits: float32 [B, V], V at least text_vocab_size + 55,026.
+        state: int32 [B, K], of music/grammar.py.
+        limits, controls: of the same rows, in arrays of the same library.
+        token_ids: int32 [V], 0 1 2 ...
+        text_vocab_size: token_id = amt_id + this.
+
+    Returns:
+        float32 [B, V]. Text, flags and padding are -inf; a forced id is 0 and all others of its row -inf.
+    """
+    text, music, rest = (
+        logits[:, :text_vocab_size],
+        logits[:, text_vocab_size : text_vocab_size + SEPARATOR + 1],
+        logits[:, text_vocab_size + SEPARATOR + 1 :],
+    )
+    with_end = xp.concatenate((music[:, :MAX_ONSET_TICKS], music[:, SEPARATOR:]), 1)
+    slot_logits = {
+        ONSET_SLOT: grammar.fold_end(xp, with_end, limits),
+        DURATION_SLOT: music[:, DURATION_OFFSET:NOTE_OFFSET],
+        NOTE_SLOT: music[:, NOTE_OFFSET:CONTROL_OFFSET],
+    }
+    standing = grammar.slots(state)
+    onsets, durations, notes = (
+        xp.where(grammar.allowed(xp, state, slot, limits) & (standing == slot)[:, None], of_slot, -math.inf)
+        for slot, of_slot in slot_logits.items()
+    )
+    free = xp.concatenate(
+        (
+            xp.full_like(text, -math.inf),
+            onsets[:, :MAX_ONSET_TICKS],
+            durations,
+            notes,
+            xp.full_like(music[:, CONTROL_OFFSET:SEPARATOR], -math.inf),
+            onsets[:, MAX_ONSET_TICKS:],
+            xp.full_like(rest, -math.inf),
+        ),
+        1,
+    )
+    forced = grammar.forced(xp, state, controls)[:, None]
+    only = xp.where(token_ids[None, :] == forced + text_vocab_size, xp.zeros_like(free[:, :1]), -math.inf)
+    return xp.where(forced == grammar.FREE, free, only)
+
+
+def split_prompt(token_ids: Sequence[int], text_vocab_size: int) -> np.ndarray:
+    """amt_ids int32 that follow the flag in a prompt: music that is to be continued, none where there is no flag."""
+    ids = np.asarray(token_ids, np.int32) - text_vocab_size
+    music = np.flatnonzero(ids >= 0)
+    return ids[music[0] + 1 :] if len(music) else ids[:0]
