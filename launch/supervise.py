@@ -59,6 +59,9 @@ def main(arguments: list[str]) -> int:
                 return code
             if code == PREEMPTED:  # it was saved, and is no failure of the run
                 died_at, pause = None, options.wait
+                if attempt == options.attempts:
+                    say(f"{why}; that was attempt {attempt} of {options.attempts}: giving up")
+                    return code
                 say(f"{why}; starting again in {pause:g} s")
                 if asked.wait(pause):
                     return 128 + asked.number

@@ -50,7 +50,7 @@ def check(config: Config) -> None:
     _require(
         config,
         ("name", bool(config.name), "a name"),
-        ("profile", _is_range(config.profile), "steps such as 20:25, or nothing"),
+        ("profile", _is_range(config.profile, config.steps), f"steps such as 20:25 of 1 to {config.steps}, or nothing"),
         ("seed", 0 <= config.seed < 1 << 32, "0 to 2**32 - 1"),
         (
             "model.num_heads",
@@ -125,9 +125,9 @@ def _require(config: Config, *rules: tuple[str, Any, str]) -> None:
             raise UserError(f"{field} is {operator.attrgetter(field)(config)!r}; expected {expected}.")
 
 
-def _is_range(text: str) -> bool:
+def _is_range(text: str, steps: int) -> bool:
     found = re.fullmatch(r"(\d+):(\d+)", text)
-    return not text or (found is not None and 1 <= int(found[1]) <= int(found[2]))
+    return not text or (found is not None and 1 <= int(found[1]) <= int(found[2]) and int(found[1]) <= steps)
 
 
 def _check_types(value: Any, kind: Any, where: str) -> None:

@@ -81,6 +81,13 @@ def test_attempts_are_bounded(tmp_path: Path) -> None:
     assert "attempt 3 of 3: giving up" in said[-1]
 
 
+def test_preemptions_are_bounded_too(tmp_path: Path) -> None:
+    code, said = ended(supervise(tmp_path, "sys.exit(143)", "--attempts", "2"))
+    assert code == 143
+    assert starts(tmp_path) == 2
+    assert said[-1] == "supervise: the run ended with code 143; that was attempt 2 of 2: giving up"
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_the_death_of_one_ends_all_at_once_and_starts_all_again(tmp_path: Path, victim: int) -> None:
     """The others hang, as they do in a collective; they are not asked, since they could not answer."""

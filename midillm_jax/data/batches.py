@@ -25,7 +25,7 @@ from midillm_jax.data.identity import check_same, identity
 from midillm_jax.data.packing import Batch, fresh_state
 from midillm_jax.data.row_workers import WorkerRows
 from midillm_jax.data.rows import KINDS, Plan, RowMaker, Rows, StreamStates, check_rows, open_kinds
-from midillm_jax.data.shards import SplitName, unpack_piece, unpack_text
+from midillm_jax.data.shards import SplitName
 from midillm_jax.data.windows import split_record_id
 from midillm_jax.errors import UserError
 from midillm_jax.text.tokenizer import load_tokenizer
@@ -171,8 +171,13 @@ class Batches(grain.DatasetIterator):  # type: ignore[misc]
         """Names a record of ``record_ids`` for a message: folder, number and original file."""
         number, record = split_record_id(record_id)
         reader = self._folders[number].reader
-        unpack = unpack_text if reader.manifest.kind == "text" else unpack_piece
-        return f"{reader.folder}: {reader.name} record {record} ({unpack(reader[record]).name})"
+        found = reader.text(record) if reader.manifest.kind == "text" else reader.piece(record)
+        return f"{reader.folder}: {reader.name} record {record} ({found.name})"
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 over the shards of each folder that is read."""
+        return {folder.reader.folder: folder.reader.digest for folder in self._folders.values()}
 
     def close(self) -> None:
         """Ends thread and workers; there are no batches after that."""

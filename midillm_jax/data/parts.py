@@ -62,7 +62,7 @@ class Parts:
                     self.folder_of.append(number)
 
     def piece(self, place: Place) -> Piece:
-        return unpack_piece(self.readers[place.part][place.record])
+        return self.readers[place.part].piece(place.record)
 
     def fingerprint(self, place: Place) -> Fingerprint:
         return fingerprint(self.piece(place).notes)

@@ -13,15 +13,28 @@ by a request of its own, the other files are read through etils.epath and gcsfs.
 import array
 import dataclasses
 import hashlib
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from midillm_jax.data.manifest import (
+    KINDS,
+    MANIFEST_NAME,
+    Kind,
+    Manifest,
+    ShardFile,
+    Split,
+    SplitName,
+    TokenizerId,
+    check_files,
+    folder_path,
+    read_manifest,
+    write_manifest,
+)
 from midillm_jax.data.records import (
     Piece,
     TextRecord,
@@ -31,15 +44,17 @@ from midillm_jax.data.records import (
     unpack_text,
 )
 from midillm_jax.errors import UserError
-from midillm_jax.files import write_whole
 
 __all__ = [
     "KINDS",
+    "MANIFEST_NAME",
+    "Kind",
     "Manifest",
     "Piece",
     "ShardFile",
     "ShardWriter",
     "Split",
+    "SplitName",
     "SplitReader",
     "TextRecord",
     "TokenizerId",
@@ -53,117 +68,11 @@ __all__ = [
     "write_manifest",
 ]
 
-MANIFEST_VERSION = 1
-MANIFEST_NAME = "manifest.json"
 SHARD_BYTES = 128 * 2**20
 """A shard is closed once its records, before compression, reach this many bytes."""
 _WRITER_OPTIONS = "group_size:1,zstd:3"
 
-Kind = Literal["midi", "pairs", "text"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-SplitName = Literal["train", "validation", "test"]
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardFile:
-    """One file of a prepared folder."""
-
-    name: str
-    bytes: int
-    records: int
-    sha256: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """The train, validation or test part of a prepared folder."""
-
-    records: int
-    size: int
-    """Notes of music, or tokens of text, over all records."""
-    shards: tuple[ShardFile, ...]
-    lengths: ShardFile
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenizerId:
-    """The tokenizer that made a text folder."""
-
-    fingerprint: str
-    """sha256 of the model's content."""
-    vocab_size: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """What manifest.json says, field by field."""
-
-    kind: Kind
-    splits: dict[str, Split]
-    """By name: train, validation, and test where the way of splitting makes one."""
-    sources: dict[str, int]
-    """Records of each source id, both splits together."""
-    rejected: tuple[tuple[str, str], ...]
-    """(name, reason) of every input that gave no record."""
-    filters: dict[str, Any]
-    """The filters in force, as given."""
-    inputs: dict[str, Any]
-    """What the folder was made from, opaque here: an equal dict means that making it again would change nothing."""
-    tokenizer: TokenizerId | None = None
-    """Only for text."""
-    format: int = MANIFEST_VERSION
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes manifest.json, beside and renamed; the last act of making a folder."""
-    write_whole(folder / MANIFEST_NAME, json.dumps(dataclasses.asdict(manifest), indent=1) + "\n")
-
-
-def read_manifest(folder: Path | str) -> Manifest:
-    """The manifest of a prepared folder, local or in a bucket.
-
-    Raises:
-        UserError: no such folder or manifest, another format, a field that is missing, unknown or malformed, or a
-            bucket that cannot be read from here.
-    """
-    path = _path(folder) / MANIFEST_NAME
-    try:
-        exists = path.exists()
-    except ImportError as error:
-        raise UserError(
-            f"{folder} lies in a bucket and the package that reads those is missing ({error}); pip install gcsfs, or "
-            "mount the bucket with gcsfuse, or copy the folder here with `gcloud storage cp -r`"
-        ) from error
-    if not exists:
-        raise UserError(f"{folder} holds no {MANIFEST_NAME}: give a folder made by `python -m midillm_jax.prepare`")
-    try:
-        document = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not JSON ({error}): prepare the folder again") from error
-    if not isinstance(document, dict) or "format" not in document:
-        raise UserError(f"{path} lacks the field format: prepare the folder again")
-    if document["format"] != MANIFEST_VERSION:
-        raise UserError(
-            f"{path} has format {document['format']}, this program reads format {MANIFEST_VERSION}: "
-            "prepare the folder again or use the program that wrote it"
-        )
-    where = str(path)
-    fields = _fields(Manifest, document, where)
-    if fields["kind"] not in KINDS:
-        raise UserError(f"{where} has kind {fields['kind']!r}, one of {', '.join(KINDS)} was expected")
-    splits = {}
-    for name, split in fields["splits"].items():
-        parts = _fields(Split, split, f"{where} splits.{name}")
-        shards = tuple(
-            ShardFile(**_fields(ShardFile, shard, f"{where} splits.{name}.shards")) for shard in parts["shards"]
-        )
-        lengths = ShardFile(**_fields(ShardFile, parts["lengths"], f"{where} splits.{name}.lengths"))
-        splits[name] = Split(parts["records"], parts["size"], shards, lengths)
-    if fields["tokenizer"] is not None:
-        fields["tokenizer"] = TokenizerId(**_fields(TokenizerId, fields["tokenizer"], f"{where} tokenizer"))
-    fields["splits"] = splits
-    fields["rejected"] = tuple((name, reason) for name, reason in fields["rejected"])
-    return Manifest(**fields)
+Record = TypeVar("Record")
 
 
 class ShardWriter:
@@ -265,7 +174,7 @@ class SplitReader:
         """int32 [records]: notes or tokens of each record."""
         # Naming each file's range spares opening all of them only to count.
         files = [
-            _Range(f"{_path(folder)}/{shard.name}", 0, shard.records, shard.records)
+            _Range(f"{folder_path(folder)}/{shard.name}", 0, shard.records, shard.records)
             for shard in manifest.splits[name].shards
         ]
         self._source = array_record_data_source.ArrayRecordDataSource(files)
@@ -293,13 +202,33 @@ class SplitReader:
         except RuntimeError as error:
             raise self._unreadable(records, error) from error
 
+    def piece(self, record: int) -> Piece:
+        """One record of music. Raises UserError: it is damaged; file and record are named."""
+        return self._unpacked(record, unpack_piece)
+
+    def text(self, record: int) -> TextRecord:
+        """One record of text. Raises UserError: it is damaged; file and record are named."""
+        return self._unpacked(record, unpack_text)
+
+    def _unpacked(self, record: int, unpack: Callable[[bytes], Record]) -> Record:
+        content = self[record]
+        try:
+            return unpack(content)
+        except UserError as error:
+            where = f"{self.folder}: record {record} of {self.name}, in {self._file(record)}"
+            raise UserError(f"{where}: {error}") from None
+
+    def _file(self, record: int) -> str:
+        """Name of the shard that holds a record."""
+        shards = self.manifest.splits[self.name].shards
+        ends = np.cumsum([shard.records for shard in shards])
+        return shards[int(np.searchsorted(ends, record, side="right"))].name
+
     def __repr__(self) -> str:
         return f"SplitReader({self.folder}, {self.name}, {len(self)} records)"
 
     def _unreadable(self, records: Sequence[int], error: RuntimeError) -> UserError:
-        shards = self.manifest.splits[self.name].shards
-        ends = np.cumsum([shard.records for shard in shards])
-        files = dict.fromkeys(shards[int(np.searchsorted(ends, record, side="right"))].name for record in records)
+        files = dict.fromkeys(map(self._file, records))
         which = f"record {records[0]}" if len(records) == 1 else f"one of the records {min(records)} to {max(records)}"
         return UserError(
             f"{self.folder}: {which} of {self.name}, in {' or '.join(files)}, cannot be read ({error}); copy the "
@@ -344,25 +273,9 @@ def open_split(
             f"{folder} has no {split} records: prepare it with a larger share for {split} or from more files"
         )
     check_files(folder, part)
-    with (_path(folder) / part.lengths.name).open("rb") as stream:
+    with (folder_path(folder) / part.lengths.name).open("rb") as stream:
         lengths = np.load(stream)
     return SplitReader(str(folder), split, manifest, lengths)
-
-
-def check_files(folder: Path | str, part: Split) -> None:
-    """Holds the files of a split to the manifest, by their names and sizes.
-
-    Raises:
-        UserError: one is missing, or was cut since it was made.
-    """
-    again = "copy it there again, or prepare the folder again with --overwrite"
-    for file in (*part.shards, part.lengths):
-        path = _path(folder) / file.name
-        if not path.exists():
-            raise UserError(f"{path} is missing although {MANIFEST_NAME} lists it: {again}")
-        found = path.stat().length
-        if found != file.bytes:
-            raise UserError(f"{path} has {found} bytes, {MANIFEST_NAME} says {file.bytes}: {again}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -373,24 +286,6 @@ class _Range:
     skip: int
     take: int
     examples_in_shard: int
-
-
-def _path(folder: Path | str) -> Any:
-    # A path that also reads gs://; typed Any because epath's stubs follow none of pathlib's.
-    from etils import epath
-
-    return epath.Path(folder)
-
-
-def _fields(kind: type, document: Any, where: str) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(kind)}
-    if not isinstance(document, dict):
-        raise UserError(f"{where} is {document!r}, an object with {', '.join(sorted(names))} was expected")
-    for name in sorted(names - document.keys()):
-        raise UserError(f"{where} lacks the field {name}: prepare the folder again")
-    for name in sorted(document.keys() - names):
-        raise UserError(f"{where} has the unknown field {name}: prepare the folder again")
-    return dict(document)
 
 
 def _describe(path: Path, records: int) -> ShardFile:

@@ -12,7 +12,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from midillm_jax.config import DataConfig
-from midillm_jax.data.shards import Piece, SplitReader, unpack_piece, unpack_text
+from midillm_jax.data.shards import Piece, SplitReader
 from midillm_jax.music import anticipation
 from midillm_jax.music.amt import encode_notes
 from midillm_jax.music.midi import NoteTable
@@ -211,7 +211,7 @@ class MusicExamples:
         return -(-self._reader.lengths.astype(np.int64) // (self._data.row_length // 3))
 
     def __call__(self, record: int, rng: np.random.Generator) -> MusicStretch:
-        piece = unpack_piece(self._reader[record])
+        piece = self._reader.piece(record)
         prompt = self._prompt(record, piece, rng)
         room = music_room(prompt, self._data.row_length)
         captioned = len(prompt) > 1
@@ -292,7 +292,7 @@ class TextExamples:
         return np.ones(len(self._reader), np.int64)
 
     def __call__(self, record: int, rng: np.random.Generator) -> TextStretch:
-        text = unpack_text(self._reader[record])
+        text = self._reader.text(record)
         return TextStretch(record_id(self._folder, record), 0, text.ids, self._tokenizer)
 
 

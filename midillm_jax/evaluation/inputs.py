@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from midillm_jax.data.jobs import notes_digest
-from midillm_jax.data.shards import Manifest, Piece, SplitReader, open_split, unpack_piece
+from midillm_jax.data.shards import Manifest, Piece, SplitReader, open_split
 from midillm_jax.data.windows import LEAST_TRIPLES
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.likelihood import Unigram, cut
@@ -115,7 +115,7 @@ def read_held_out(
     known: set[str] = set()
     played: set[str] = set()
     for record in range(len(train)):
-        piece = unpack_piece(train[record])
+        piece = train.piece(record)
         known.update(piece.captions)
         played.add(notes_digest(piece.notes))
         triples = _room(tokenizer, piece, length)
@@ -127,7 +127,7 @@ def read_held_out(
     chosen: list[Piece] = []
     known_notes = known_captions = long_captions = 0
     for record in np.random.default_rng(seed).permutation(len(validation)).tolist():
-        piece = unpack_piece(validation[record])
+        piece = validation.piece(record)
         if not piece.captions:
             continue
         if notes_digest(piece.notes) in played:

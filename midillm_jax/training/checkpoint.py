@@ -163,6 +163,7 @@ class Checkpoints:
         self._retention.best = progress.best.step if progress.best else None
         self._saved_at = self._clock()
         self._writing = step
+        failure: Exception | None = None
         try:
             self._manager.save(
                 step,
@@ -173,7 +174,9 @@ class Checkpoints:
                 ),
             )
         except Exception as error:  # of whatever kind a disk or a bucket has
-            self._failed(error)
+            failure = error
+        if hosts.any_says(failure is not None):
+            self._failed(failure or RuntimeError("another host could not begin to write"))
 
     def save_whole(self, step: int, *saved: Any) -> None:
         """:meth:`save`, done when this returns; tried twice at once.

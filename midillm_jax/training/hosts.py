@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from midillm_jax.errors import UserError
+from midillm_jax.errors import TryAgain, UserError
 from midillm_jax.model import sharding
 
 ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
@@ -50,7 +50,8 @@ def joined() -> Iterator[None]:
     that is gone without a word they learn by the heartbeat.
 
     Raises:
-        UserError: the environment is contradictory or the others were not found.
+        UserError: the environment is contradictory.
+        TryAgain: the others were not found in time.
     """
     _join()
     if not jax.distributed.is_initialized() or jax.process_count() == 1:
@@ -176,7 +177,7 @@ def _join() -> None:
                 f"{error} Set {ADDRESS}, {COUNT} and {NUMBER}, or {COUNT}=1 for this process alone."
             ) from error
     except RuntimeError as error:
-        raise UserError(
+        raise TryAgain(
             f"the other processes of this run were not found ({error}); start all of them within 5 minutes, or set "
             f"{COUNT}=1 for this process alone."
         ) from error

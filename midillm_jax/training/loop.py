@@ -94,6 +94,10 @@ class _RollBack(Exception):
     """The last checkpoint's weights are to go on with the next batch."""
 
 
+class _Stopping(Exception):
+    """A signal asks to stop while the run evaluates or samples."""
+
+
 class Run:
     """One process's part of a run, from the step it is at to the last."""
 
@@ -121,8 +125,9 @@ class Run:
         self._step_fn = jit_train_step(training)
         self._compiled: Any = None
         self._state: State = begun.state
-        self._step = self._saved = self._begun = begun.step
+        self._step = self._saved = begun.step
         self._traced = tuple(map(int, config.profile.split(":"))) if (config := training.config).profile else (0, 0)
+        self._tracing = False
         self._best, self._observed = begun.progress.best, begun.progress.observed
         self._window = Window(begun.progress.figures)
         self._pending: tuple[int, dict[str, jax.Array], np.ndarray] | None = None
@@ -137,15 +142,20 @@ class Run:
             UserError, KeyboardInterrupt, SystemExit: as :func:`train`.
         """
         self._view.begin(self._step)
-        if self._step == 0:
-            self._take_samples()
-        elif self._observed < self._step:
-            self._observe()  # the run was stopped between this step and its evaluation
-        while self._step < self._config.steps:
-            try:
-                self._advance()
-            except _RollBack:
-                self._roll_back()
+        try:
+            if self._step == 0:
+                if not self._samples.taken(0):  # before it was killed, this run was here already
+                    self._take_samples()
+            elif self._observed < self._step:
+                self._observe()  # the run was stopped between this step and its evaluation
+            while self._step < self._config.steps:
+                try:
+                    self._advance()
+                except _RollBack:
+                    self._roll_back()
+        finally:
+            if self._tracing:
+                self._end_trace()
         self._checkpoints.wait()
 
     def _advance(self) -> None:
@@ -160,6 +170,8 @@ class Run:
         # Whoever asks to stop may not wait for an evaluation; the resumed run makes up for it.
         if not stopped:
             due |= self._observe()
+            if jax.process_count() == 1:
+                stopped = self._stop.asked
         if self._step % config.checkpoint.every_steps == 0 or due or last or stopped:
             self._settle()
             self._save(whole=bool(last or stopped))
@@ -182,6 +194,7 @@ class Run:
         if self._step + 1 == self._traced[0]:
             self._settle()
             jax.profiler.start_trace(f"{self._config.folder}/tensorboard")
+            self._tracing = True
         if self._compiled is None:
             with self._aside("compiling ..."):
                 self._compiled = self._step_fn.lower(self._state, placed).compile()
@@ -192,10 +205,17 @@ class Run:
         self._step += 1
         self._pending = (self._step, sums, batch["record_ids"])
         self._view.advance(self._step)
-        if self._step == self._traced[1] and self._step >= self._traced[0] > self._begun:
+        if self._tracing and self._step == self._traced[1]:
             self._settle()
-            jax.profiler.stop_trace()
-            self._view.say(f"a trace of steps {self._config.profile} is in {self._config.folder}/tensorboard")
+            self._end_trace()
+
+    def _end_trace(self) -> None:
+        self._tracing = False
+        jax.profiler.stop_trace()
+        self._view.say(
+            f"a trace of steps {self._traced[0]}:{min(self._traced[1], self._step)} is in "
+            f"{self._config.folder}/tensorboard"
+        )
 
     def _settle(self) -> None:
         """Reads the figures of the step that was handed out last, which waits for it."""
@@ -206,7 +226,9 @@ class Run:
         values = {name: float(value) for name, value in jax.device_get(sums).items()}
         self._window.add(values)
         if PROGRESS_FILE in os.environ:
-            Path(os.environ[PROGRESS_FILE]).write_text(str(step))
+            # A full disk for temporary files is no reason to end.
+            with contextlib.suppress(OSError):
+                Path(os.environ[PROGRESS_FILE]).write_text(str(step))
         self._refused = 0 if values["applied"] else self._refused + 1
         if self._refused:
             self._refuse(step, values, record_ids)
@@ -256,14 +278,26 @@ class Run:
         self._view.begin(self._step)
 
     def _observe(self) -> bool:
-        """Evaluates and takes samples if they are due after this step. Returns whether the loss is the best so far."""
+        """Evaluates and takes samples if they are due after this step. Returns whether the loss is the best so far.
+
+        Who is asked to stop meanwhile leaves the rest of it to the resumed run; of several hosts none may do so alone.
+        """
         better = False
-        if self._step % self._config.eval.every_steps == 0 or self._step == self._config.steps:
-            self._settle()
-            better = self._evaluate()
-        self._take_samples()
+        try:
+            if self._step % self._config.eval.every_steps == 0 or self._step == self._config.steps:
+                self._settle()
+                better = self._evaluate()
+            self._take_samples()
+        except _Stopping:
+            self._view.doing("")
+            return better
         self._observed = self._step
         return better
+
+    def _look_up(self) -> None:
+        """Called between the parts of what takes long beside the steps."""
+        if self._stop.asked and jax.process_count() == 1:
+            raise _Stopping
 
     def _take_samples(self) -> None:
         if not self._samples.due(self._step):
@@ -271,7 +305,7 @@ class Run:
         self._settle()
         board = self._log.board if self._log is not None else None
         with self._aside("sampling ..."):
-            shares = self._samples.write(self._step, weights_of(self._state), board, self._view.say)
+            shares = self._samples.write(self._step, weights_of(self._state), board, self._view.say, self._look_up)
         if self._log is not None and not self._log.has(self._step, "samples"):
             self._write("samples", shares)
 
@@ -279,7 +313,7 @@ class Run:
         """Writes the figures on held-out rows down. Returns whether they are the best so far."""
         weights = weights_of(self._state)
         with self._aside("evaluating ..."):
-            found = self._held_out.figures(weights)
+            found = self._held_out.figures(weights, self._look_up)
             if self._drift is not None and self._drift.measurable:
                 found["validation"]["text_drift"] = self._drift.nats(weights)
         for kind, shown in found.items():

@@ -104,9 +104,9 @@ def batch_losses(
 def sums(objective: jax.Array, losses: jax.Array, batch: Batch, model: ModelConfig) -> dict[str, jax.Array]:
     """What a step adds up over its tokens, float32 scalars.
 
-    ``objective`` and ``weight`` make the loss; ``text_nats`` / ``text_tokens``, ``onset_nats``,
-    ``duration_nats``, ``note_nats`` / ``notes`` make the logged figures. ``notes`` counts sounding notes: not
-    rests, not separators. All sums are over targets of non-zero weight.
+    ``objective`` and ``weight`` make the loss; ``text_nats`` / ``text_tokens``, and ``onset_nats``,
+    ``duration_nats``, ``note_nats`` / ``music_tokens`` or ``notes`` make the logged figures. ``notes`` counts
+    sounding notes: not rests, not separators. All sums are over targets of non-zero weight.
     """
     weights, slot = batch["loss_weights"], batch["slot"]
     amt_ids = batch["tokens"] - model.text_vocab_size
@@ -123,5 +123,6 @@ def sums(objective: jax.Array, losses: jax.Array, batch: Batch, model: ModelConf
         "onset_nats": total(slot == vocab.ONSET_SLOT),
         "duration_nats": total(slot == vocab.DURATION_SLOT),
         "note_nats": total(slot == vocab.NOTE_SLOT),
+        "music_tokens": jnp.sum((slot != vocab.NO_SLOT) & (weights > 0)).astype(jnp.float32),
         "notes": jnp.sum((slot == vocab.NOTE_SLOT) & (weights > 0) & ~silent).astype(jnp.float32),
     }

@@ -5,7 +5,9 @@ import importlib.metadata
 import json
 import operator
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,11 @@ _PACKAGES = (
 )
 _README = """# {name}
 
-A training run of midillm_jax: `{command}`. The same command goes on where it stopped.
+A training run of midillm_jax, last started with
+
+    {command}
+
+in {where}. The same command goes on where it stopped.
 
 | file | what it is |
 |---|---|
@@ -38,10 +44,14 @@ A training run of midillm_jax: `{command}`. The same command goes on where it st
 | environment.json | versions, devices and commit, one entry for each start |
 | log.csv | figures of the steps (`train`) and of held-out rows (`validation`) |
 | tensorboard/ | the same for `tensorboard --logdir {folder}` |
-| events.jsonl | starts, changed fields, checkpoints that failed, steps that were not applied |
+| events.jsonl | changed fields, checkpoints that failed or were damaged, steps that were not applied, stops |
 | samples/STEP/ | music for a few fixed prompts (`--samples.every-steps`) |
 | text_at_start.npy | what the weights that the run began with say of some held-out text (`text_drift` in the log) |
+| base.json | of a finetuning: a fingerprint of the frozen base it began with |
 | checkpoints/STEP/ | Orbax: weights, optimiser, state of the data streams (midillm_jax/training/checkpoint.py) |
+| damaged/ | checkpoints that did not hold what was saved, set aside |
+
+What is not there was not asked for, or did not happen.
 
 `python -m midillm_jax.export --checkpoint {folder} --out model` makes Hugging Face weights of the newest checkpoint.
 """
@@ -60,8 +70,15 @@ def describe(config: Config, folder: Path, step: int, events: Events) -> None:
     starts = folder / "environment.json"
     before = json.loads(starts.read_text()) if starts.exists() else []
     write_whole(starts, json.dumps([*before, environment(step)], indent=1))
-    command = f"python -m midillm_jax.train --config {config.name}.py"
-    write_whole(folder / "README.md", _README.format(name=config.name, command=command, folder=folder))
+    readme = _README.format(name=config.name, command=_command(), where=Path.cwd(), folder=folder)
+    write_whole(folder / "README.md", readme)
+
+
+def _command() -> str:
+    """As it was typed, for a shell."""
+    main = getattr(sys.modules.get("__main__"), "__spec__", None)
+    started = ["python", "-m", main.name] if main is not None else ["python", sys.argv[0]]
+    return shlex.join([*started, *sys.argv[1:]])
 
 
 def changed(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:

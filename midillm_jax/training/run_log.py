@@ -16,6 +16,7 @@ COLUMNS = (
     "kind",
     "loss",
     "text_loss",
+    "music_loss",
     "bits_per_note",
     "onset_bits",
     "duration_bits",

@@ -87,7 +87,18 @@ class Samples:
         every = self._settings.every_steps
         return bool(every) and (step % every == 0 or step == self._steps)
 
-    def write(self, step: int, params: Params, board: Board | None, say: Callable[[str], None]) -> Figures:
+    def taken(self, step: int) -> bool:
+        """Whether samples of this step were written; the same on all processes."""
+        return hosts.first_says((self._folder / str(step) / RESULTS).is_file())
+
+    def write(
+        self,
+        step: int,
+        params: Params,
+        board: Board | None,
+        say: Callable[[str], None],
+        look_up: Callable[[], None] = lambda: None,
+    ) -> Figures:
         """Samples every prompt and writes what came. All processes call this after the same step.
 
         Args:
@@ -95,6 +106,7 @@ class Samples:
             params: all weights of the state, as they lie on the mesh.
             board: gets pictures and sound, and is flushed by whoever writes the figures; None on other processes.
             say: gets a sentence, once, on what could not be played or written. Training does not end for it.
+            look_up: called now and then; what it raises ends the sampling, with nothing written.
 
         Returns:
             ``valid_share``, ``looping_share``, ``flooded_share`` and ``empty_share`` of the pieces
@@ -107,7 +119,7 @@ class Samples:
         try:
             whole = self._gather(params)
             if hosts.is_first():
-                samples = self._sample(jax.tree.map(lambda leaf: leaf.addressable_data(0), whole))
+                samples = self._sample(jax.tree.map(lambda leaf: leaf.addressable_data(0), whole), look_up)
                 figures = shares(samples)
                 self._keep(step, samples, figures, board, say)
         except jax.errors.JaxRuntimeError as error:
@@ -121,8 +133,9 @@ class Samples:
         hosts.wait_for_all(f"samples were taken for the {self._times}. time")
         return figures
 
-    def _sample(self, params: Params) -> list[Sample]:
-        written = JaxEngine(self._definition, params, compiled=self._compiled).generate(self._requests)
+    def _sample(self, params: Params, look_up: Callable[[], None]) -> list[Sample]:
+        engine = JaxEngine(self._definition, params, compiled=self._compiled)
+        written = engine.generate(self._requests, lambda now: look_up())
         return [
             _sample(prompt, request, ids)
             for prompt, request, ids in zip(self._settings.prompts, self._requests, written, strict=True)

@@ -16,6 +16,7 @@ from midillm_jax.training.metrics import Figures
 _LINE = (
     ("loss", "loss", ".3f"),
     ("text_loss", "text", ".3f"),
+    ("music_loss", "music", ".3f"),
     ("bits_per_note", "bits/note", ".2f"),
     ("text_drift", "drift", ".3f"),
     ("valid_share", "valid", ".0%"),
@@ -31,7 +32,7 @@ _LINE = (
     ("memory_gib", "GiB", ".1f"),
 )
 _ROWS = (
-    ("training", ("loss", "text_loss", "bits_per_note", "onset_bits", "duration_bits", "note_bits")),
+    ("training", ("loss", "text_loss", "music_loss", "bits_per_note", "onset_bits", "duration_bits", "note_bits")),
     ("step", ("learning_rate", "gradient_norm", "skipped_steps")),
     ("speed", ("tokens_per_second", "mfu", "data_wait_share", "memory_gib")),
 )
@@ -91,7 +92,16 @@ class View:
         self._shown[kind] = (step, figures)
         if self._live is None or kind != "train":
             parts = [f"{label} {figures[name]:{form}}" for name, label, form in _LINE if name in figures]
+            if kind == "train":
+                parts += self._state()
             self.say(f"step {step}/{self._steps} {kind:10s} {'  '.join(parts)}")
+
+    def _state(self) -> list[str]:
+        """What a plain line says beside the figures."""
+        parts = [f"tokens {_short(self._step * self._tokens)}"]
+        if self._pace and self._step < self._steps:
+            parts.append(f"left {_duration(self._pace * (self._steps - self._step))}")
+        return parts if self._saved is None else [*parts, f"saved {self._saved[0]}"]
 
     def saved(self, step: int) -> None:
         """A checkpoint of this step is whole."""

@@ -3,6 +3,7 @@
 import dataclasses
 import http.server
 import json
+import os
 import re
 import subprocess
 import sys
@@ -242,6 +243,34 @@ def test_a_shard_that_is_missing_or_cut_is_named(tmp_path: Path) -> None:
     assert len(open_split(tmp_path, "validation")) == 1
 
 
+def test_a_shard_that_became_another_of_the_same_size_is_named(tmp_path: Path) -> None:
+    manifest = write_folder(tmp_path / "one", [piece(list(range(100)))])
+    write_folder(tmp_path / "other", [piece([*range(99), 101])])
+    name = manifest.splits["train"].shards[0].name
+    assert (tmp_path / "one" / name).stat().st_size == (tmp_path / "other" / name).stat().st_size
+    # Written anew, but as it was.
+    (tmp_path / "one" / name).write_bytes((tmp_path / "one" / name).read_bytes())
+    assert len(open_split(tmp_path / "one", "train")) == 1
+    (tmp_path / "one" / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    with pytest.raises(UserError, match=rf"{name} holds other records than when manifest\.json was written"):
+        open_split(tmp_path / "one", "train")
+
+
+def test_a_record_that_is_no_record_is_named(tmp_path: Path) -> None:
+    record = pack_piece(piece([0, 5]))
+    with ShardWriter(tmp_path, "train") as writer:
+        writer.write(record, 2)
+        writer.write(record[:-1], 2)
+    manifest = write_folder(tmp_path / "model", [piece([0])])
+    write_manifest(tmp_path, dataclasses.replace(manifest, splits={"train": writer.split}))
+    reader = open_split(tmp_path, "train")
+    assert reader.piece(0).notes.onsets.tolist() == [0, 5]
+    with pytest.raises(
+        UserError, match=rf"{tmp_path}: record 1 of train, in train-00000.*: a shard record ends inside"
+    ):
+        reader.piece(1)
+
+
 def test_another_tokenizer_or_kind_is_named(tmp_path: Path) -> None:
     manifest = write_folder(tmp_path, [piece([0])])
     with pytest.raises(UserError, match=r"made by `prepare pairs`.*`prepare text`"):
@@ -266,7 +295,10 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     shard = tmp_path / manifest.splits["train"].shards[0].name
     content = bytearray(shard.read_bytes())
     content[1_000:1_100] = bytes(byte ^ 255 for byte in content[1_000:1_100])
+    written = shard.stat().st_mtime
     shard.write_bytes(content)
+    # As a disk damages a file: nothing says that it was written to.
+    os.utime(shard, (written, written))
     reader = open_split(tmp_path, "train")
     words = f"{tmp_path}: record 0 of train, in {shard.name}, cannot be read .*copy the folder again"
     with pytest.raises(UserError, match=words):

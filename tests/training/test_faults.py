@@ -215,10 +215,48 @@ def test_steps_are_traced_for_tensorboard(run: Config, capsys: pytest.CaptureFix
     assert "a trace of steps 3:4 is in" in capsys.readouterr().out
 
 
+def test_a_trace_ends_with_the_run(run: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = train(dataclasses.replace(run, profile="5:9"))
+    (trace,) = (folder / "tensorboard" / "plugins" / "profile").glob("*/*.xplane.pb")
+    assert b"jit_train_step" in trace.read_bytes()
+    assert "a trace of steps 5:6 is in" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"profile is '7:9'; expected steps such as 20:25 of 1 to 6"):
+        train(dataclasses.replace(run, run_dir=run.folder + "-late", profile="7:9"))
+
+
+@pytest.mark.parametrize("small_disk", [120], indirect=True)
+def test_a_store_that_refuses_ends_a_run_after_two_saves(run: Config, small_disk: Path) -> None:
+    """As a bucket without permission does: everything is there to be read, nothing can be written."""
+    settled = loop.Run._settle
+
+    def settle(self: loop.Run) -> None:
+        settled(self)
+        if self._step == 3 and self._checkpoints.good == 2:
+            subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+
+    def settle_when_saved(self: loop.Run) -> None:
+        if self._step == 3:
+            self._checkpoints.wait()
+        settle(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Run, "_settle", settle_when_saved)
+        with pytest.raises(UserError, match=r"Read-only file system.*the last good one is of step 2.*may write"):
+            train(on_disk(run, small_disk, retry_minutes=0.0))
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    train(on_disk(run, small_disk, retry_minutes=0.0))
+    assert [row["step"] for row in log_of(small_disk / "run") if row["kind"] == "train"] == ["2", "4", "6", "8"]
+
+
 def test_a_watchdog_sees_the_steps(run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(loop.PROGRESS_FILE, str(tmp_path / "progress"))
     train(run)
     assert (tmp_path / "progress").read_text() == "6"
+
+
+def test_a_run_outlives_a_full_disk_for_temporary_files(run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(loop.PROGRESS_FILE, "/dev/full")
+    assert load_params(str(train(run)))[0].steps == 6
 
 
 def until(true: Callable[[], bool], seconds: float = 60) -> None:

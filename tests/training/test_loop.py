@@ -4,6 +4,8 @@ import dataclasses
 import io
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import jax
 import mido
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from midillm_jax import config as configs
 from midillm_jax import prepare
@@ -23,8 +26,9 @@ from midillm_jax.config import Config, SamplesConfig, Source
 from midillm_jax.data.batches import Batches
 from midillm_jax.data.packing import Batch
 from midillm_jax.data.rows import Part, RowMaker
+from midillm_jax.data.shards import ShardWriter, open_split, pack_piece, read_manifest, write_manifest
 from midillm_jax.errors import UserError
-from midillm_jax.training import loop, run_log
+from midillm_jax.training import chips, flops, held_out, loop, run_log
 from midillm_jax.training import step as steps
 from midillm_jax.training.loop import train
 from midillm_jax.training.weights import load_params
@@ -171,7 +175,9 @@ def test_a_run_folder_explains_itself(run: Config, capsys: pytest.CaptureFixture
     assert [start["step"] for start in starts] == [0, 4]
     assert starts[0]["versions"]["jax"] == jax.__version__
     assert starts[0]["devices"] == f"{jax.device_count()} x cpu"
-    assert "python -m midillm_jax.export --checkpoint" in (folder / "README.md").read_text()
+    readme = (folder / "README.md").read_text()
+    assert "python -m midillm_jax.export --checkpoint" in readme
+    assert shlex.join(sys.argv[1:]) in readme
 
 
 def test_each_source_is_evaluated_where_there_are_several(run: Config, corpus: Path) -> None:
@@ -195,6 +201,101 @@ def test_samples_are_taken_at_the_start_on_the_way_and_at_the_end(run: Config) -
     for step in ("0", "4", "6"):
         assert mido.MidiFile(str(folder / "samples" / step / "00.mid")).type == 1
         assert (folder / "samples" / step / "00.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_samples_of_the_start_are_taken_once_though_the_run_was_killed(run: Config, tmp_path: Path) -> None:
+    settings = SamplesConfig(every_steps=100, prompts=("A waltz.",), max_seconds=6.0, max_notes=16)
+    sampled = dataclasses.replace(run, samples=settings, steps=2)
+    process = start(sampled, tmp_path)
+    folder = Path(sampled.folder)
+    deadline = time.monotonic() + 120
+    while not (folder / "samples" / "0" / "samples.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()  # while the step is compiled
+    process.communicate()
+    assert not list((folder / "checkpoints").glob("[0-9]"))
+    train(sampled)
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    (tag,) = events.Tags()["images"]
+    assert [event.step for event in events.Images(tag)] == [0, 2]
+    assert [row["step"] for row in log_of(folder) if row["kind"] == "samples"] == ["0", "2"]
+
+
+def test_the_checkpoint_of_the_lowest_held_out_loss_is_kept(run: Config) -> None:
+    """A learning rate that grows until it does harm: the best evaluation is neither the first nor the last."""
+    rising = dataclasses.replace(run.optimizer, learning_rate=0.8, warmup_steps=15)
+    folder = train(
+        dataclasses.replace(
+            run,
+            steps=15,
+            optimizer=rising,
+            guard=dataclasses.replace(run.guard, spike_factor=1e9),
+            eval=dataclasses.replace(run.eval, every_steps=3),
+            checkpoint=dataclasses.replace(run.checkpoint, every_steps=1000, keep=1),
+        )
+    )
+    losses = {int(row["step"]): float(row["loss"]) for row in log_of(folder) if row["kind"] == "validation"}
+    best = min(losses, key=lambda step: losses[step])
+    assert 3 < best < 15
+    kept = {int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit()}
+    assert kept == {best, 15}
+
+
+def test_the_share_of_the_chips_peak_is_that_of_the_models_own_arithmetic(
+    run: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chips, "peak_flops", lambda kind: 1e12)
+    rows = run_log.read(train(run) / run_log.FILE)
+    row = next(row for row in rows if row["kind"] == "train")
+    tokens = 4 * 192
+    achieved = float(row["tokens_per_second"]) / tokens * flops.step_flops(run).model
+    assert float(row["mfu"]) == pytest.approx(achieved / (jax.device_count() * 1e12), rel=1e-3)
+
+
+def test_a_stop_does_not_wait_for_an_evaluation(run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes after the first of the held-out batches; the resumed run evaluates the step from the start."""
+    long = dataclasses.replace(run, eval=dataclasses.replace(run.eval, batches=4))
+    alone = train(dataclasses.replace(long, run_dir=f"{run.folder}-alone"))
+    place, seen = held_out.place, []
+
+    def placed(*arguments: Any) -> Any:
+        seen.append(1)
+        signal.raise_signal(signal.SIGINT)
+        return place(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held_out, "place", placed)
+        with pytest.raises(KeyboardInterrupt):
+            train(long)
+    assert len(seen) == 1
+    folder = Path(long.folder)
+    assert [(row["step"], row["kind"]) for row in log_of(folder)] == [("2", "train")]
+    train(long)
+    assert log_of(folder) == log_of(alone)
+
+
+def test_held_out_records_that_change_under_a_run_end_it(run: Config, corpus: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs"
+    shutil.copytree(corpus / "pairs", pairs)
+    data = dataclasses.replace(run.data, music=(Source(str(pairs)),))
+    evaluated = loop.Run._evaluate
+
+    def then_prepare_again(self: loop.Run) -> bool:
+        better = evaluated(self)
+        manifest = read_manifest(pairs)
+        held = manifest.splits["validation"]
+        with ShardWriter(pairs, "validation") as writer:
+            writer.write(pack_piece(open_split(corpus / "pairs", "train").piece(0)), 1)
+        write_manifest(pairs, dataclasses.replace(manifest, splits=manifest.splits | {"validation": writer.split}))
+        assert writer.split != held
+        return better
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Run, "_evaluate", then_prepare_again)
+        with pytest.raises(UserError, match=f"{pairs}: its held-out records are not those"):
+            train(dataclasses.replace(run, data=data))
 
 
 def test_fewer_steps_than_were_done_are_refused(run: Config) -> None:

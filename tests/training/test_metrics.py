@@ -15,11 +15,13 @@ def test_figures_are_bits_and_means() -> None:
             "onset_nats": 6 * math.log(2),
             "duration_nats": 4 * math.log(2),
             "note_nats": 2 * math.log(2),
+            "music_tokens": 6.0,
             "notes": 2.0,
         }
     )
     assert shown["loss"] == pytest.approx(3.0)
     assert shown["text_loss"] == pytest.approx(2.0)
+    assert shown["music_loss"] == pytest.approx(12 * math.log(2) / 6)
     assert shown["onset_bits"] == pytest.approx(3.0)
     assert shown["duration_bits"] == pytest.approx(2.0)
     assert shown["note_bits"] == pytest.approx(1.0)

@@ -8,6 +8,7 @@ from midillm_jax.training.view import View
 TRAIN = {
     "loss": 2.345,
     "text_loss": 2.5,
+    "music_loss": 1.5,
     "bits_per_note": 9.87,
     "onset_bits": 3.0,
     "duration_bits": 2.0,
@@ -24,17 +25,23 @@ TRAIN = {
 
 def test_without_a_terminal_every_row_is_a_line() -> None:
     file = io.StringIO()
-    with View("stage1", 100, 512, active=True, console=Console(file=file)) as view:
-        view.begin(0)
+    now = [0.0]
+    console = Console(file=file)
+    with View("stage1", 100, 512, active=True, console=console, clock=lambda: now[0]) as view:
+        view.begin(9)
         view.doing("compiling ...")
         view.advance(10)
         view.show(10, "train", TRAIN)
         view.show(10, "validation of data/midi", {"bits_per_note": 9.0})
         view.saved(10)
+        now[0] += 1.5 * 20
+        view.advance(30)
+        view.show(30, "train", {"loss": 2.0})
     assert file.getvalue().splitlines() == [
-        "step 10/100 train      loss 2.345  text 2.500  bits/note 9.87  lr 2.00e-04  grad 0.41  tokens/s 133,000  "
-        "MFU 41%  data wait 0.2%  GiB 8.4",
+        "step 10/100 train      loss 2.345  text 2.500  music 1.500  bits/note 9.87  lr 2.00e-04  grad 0.41  "
+        "tokens/s 133,000  MFU 41%  data wait 0.2%  GiB 8.4  tokens 5 k",
         "step 10/100 validation of data/midi bits/note 9.00",
+        "step 30/100 train      loss 2.000  tokens 15 k  left 2 min  saved 10",
     ]
 
 
