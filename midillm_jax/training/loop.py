@@ -144,7 +144,8 @@ class Run:
         self._view.begin(self._step)
         try:
             if self._step == 0:
-                if not self._samples.taken(0):  # before it was killed, this run was here already
+                # Killed before its first checkpoint, the run was here already.
+                if not hosts.first_says(self._log is not None and self._log.has(0, "samples")):
                     self._take_samples()
             elif self._observed < self._step:
                 self._observe()  # the run was stopped between this step and its evaluation

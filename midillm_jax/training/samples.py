@@ -87,10 +87,6 @@ class Samples:
         every = self._settings.every_steps
         return bool(every) and (step % every == 0 or step == self._steps)
 
-    def taken(self, step: int) -> bool:
-        """Whether samples of this step were written; the same on all processes."""
-        return hosts.first_says((self._folder / str(step) / RESULTS).is_file())
-
     def write(
         self,
         step: int,

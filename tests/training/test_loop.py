@@ -210,7 +210,10 @@ def test_samples_of_the_start_are_taken_once_though_the_run_was_killed(run: Conf
     process = start(sampled, tmp_path)
     folder = Path(sampled.folder)
     deadline = time.monotonic() + 120
-    while not (folder / "samples" / "0" / "samples.json").exists() and time.monotonic() < deadline:
+    while time.monotonic() < deadline and not (
+        any(row["kind"] == "samples" for row in run_log.read(folder / run_log.FILE))
+        and any(b"samples/00" in path.read_bytes() for path in (folder / "tensorboard").iterdir())
+    ):
         time.sleep(0.01)
     process.kill()  # while the step is compiled
     process.communicate()
