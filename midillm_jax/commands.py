@@ -40,6 +40,7 @@ EXTRAS = {
     "tensorboardX": "train",
     "tensorstore": "train",
     "torch": "vllm",
+    "transformers": "eval",
     "vllm": "vllm",
 }
 """Modules that a plain installation need not have, and the extra of setup.py that brings them."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.model import finetune, hf, hf_config, llama, peft
+from midillm_jax.model import finetune, hf, hf_card, hf_config, llama, peft
 from midillm_jax.text.tokenizer import load_tokenizer
 
 
@@ -19,11 +19,15 @@ class Arguments:
     """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files."""
 
     checkpoint: str
-    """A run's folder, for its newest checkpoint, or RUN/STEP."""
-    out: Path
+    """A run's folder, for its newest checkpoint, or RUN/STEP; with --verify alone, a Hugging Face folder."""
+    out: Path | None = None
     """Folder to write; an earlier export there is replaced, anything else is left alone."""
     format: Literal["model", "peft"] = "model"
     """``model`` is a whole model; ``peft`` a finetuning's adapters alone, for the PEFT library."""
+    shard_gb: float = 5.0
+    """Weights beyond so many GB (1e9 bytes) go into several files with an index; 0 for one file."""
+    verify: bool = False
+    """Compares the folder's logits with those of transformers in float32; needs torch and transformers."""
     dtype: hf.Dtype = "float32"
     """Of the stored weights; float32 keeps those of a float32 run exactly."""
     tokenizer: str = ""
@@ -35,36 +39,78 @@ class Arguments:
 def main(arguments: list[str]) -> None:
     """Writes the folder and prints what is in it."""
     chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.export", description=__doc__)
-    folder, what = (_export_adapters if chosen.format == "peft" else _export_model)(chosen)
+    if chosen.verify and chosen.format == "peft":
+        raise UserError("--verify compares whole models; leave it out, or choose --format model.")
+    if chosen.out is None:
+        if not chosen.verify:
+            raise UserError("--out is missing; name the folder to write, or compare one that is there with --verify.")
+        print(_compared(Path(chosen.checkpoint)))
+        return
+    folder, what = (_export_adapters if chosen.format == "peft" else _export_model)(chosen, chosen.out)
     print(f"{folder}: {what}")
     for file in sorted(file for file in folder.iterdir() if file.is_file()):
         print(f"  {file.name:24} {file.stat().st_size:>14,} bytes")
+    if chosen.verify:
+        print(_compared(folder))
+
+
+def _compared(folder: Path) -> str:
+    """Says how far our logits are from transformers'.
+
+    Raises:
+        UserError: further than rounding takes them.
+    """
+    from midillm_jax.inference import verify
+
+    found = verify.compare(folder)
+    told = (
+        f"{found.positions} positions of text and music, {found.transformers}: logits differ by {found.difference:.1e} "
+        f"at most, the largest being {found.largest:.1f}"
+    )
+    if found.difference > verify.TOLERANCE * found.largest:
+        raise UserError(
+            f"{folder}: {told}; expected less than {verify.TOLERANCE:g} of that. Do not use this folder, and report it."
+        )
+    return told
 
 
 # Reading a checkpoint is the one thing here that needs the [train] extra.
 
 
-def _export_model(chosen: Arguments) -> tuple[Path, str]:
-    from midillm_jax.training import weights
+def _export_model(chosen: Arguments, out: Path) -> tuple[Path, str]:
+    from midillm_jax.training import run_log, weights
 
     config, params = weights.load_params(chosen.checkpoint, chosen.base)
     tokenizer = load_tokenizer(chosen.tokenizer or config.data.tokenizer)
     # The shortest prompt, a begin and the flag, stands before them.
     longest = hf_config.sequence_length(config.model.context_length, config.data.row_length)
+    run, step = weights.saved_step(chosen.checkpoint)
+    origin, parameters = weights.origin(config), llama.parameter_count(config.model)
+    card = hf_card.card(
+        config.model,
+        config,
+        parameters=parameters,
+        dtype=chosen.dtype,
+        step=step,
+        origin=origin,
+        scores=run_log.held_out_figures(run, step),
+    )
     folder = hf.write_hf(
-        chosen.out,
+        out,
         config.model,
         params,
         tokenizer,
         dtype=chosen.dtype,
         generation=hf.Generation(max_new_tokens=min(hf.Generation.max_new_tokens, longest - 2)),
         trained_with=config,
+        shard_bytes=round(chosen.shard_gb * 1e9) or None,
+        documents=hf_card.licences(config.model, origin) | {"README.md": card},
     )
     tied = "the head is the embedding table" if config.model.tie_embeddings else "the head has a table of its own"
-    return folder, f"{llama.parameter_count(config.model):,} parameters in {chosen.dtype}, {tied}"
+    return folder, f"{parameters:,} parameters in {chosen.dtype}, {tied}"
 
 
-def _export_adapters(chosen: Arguments) -> tuple[Path, str]:
+def _export_adapters(chosen: Arguments, out: Path) -> tuple[Path, str]:
     from midillm_jax.training import weights
 
     if chosen.tokenizer:
@@ -72,7 +118,7 @@ def _export_adapters(chosen: Arguments) -> tuple[Path, str]:
     config, trained = weights.load_trained(chosen.checkpoint)
     if chosen.base:
         config = dataclasses.replace(config, init_from=chosen.base)
-    folder = peft.write_peft(chosen.out, trained, config, dtype=chosen.dtype)
+    folder = peft.write_peft(out, trained, config, dtype=chosen.dtype)
     count = finetune.trained_count(config.model, config.finetune)
     return folder, f"adapters of {count:,} parameters in {chosen.dtype}, for peft over {config.init_from}"
 

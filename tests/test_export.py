@@ -1,7 +1,9 @@
 """A run's checkpoint becomes a Hugging Face folder: the same numbers, the run's tokenizer, errors by name."""
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,10 +11,12 @@ import pytest
 
 from midillm_jax import commands, export
 from midillm_jax.config import CheckpointConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimizerConfig, from_json
+from midillm_jax.errors import UserError
+from midillm_jax.inference import verify
 from midillm_jax.model import hf, sharding
 from midillm_jax.music import vocab
 from midillm_jax.text.tokenizer import load_tokenizer, train_sentencepiece
-from midillm_jax.training import checkpoint, weights
+from midillm_jax.training import checkpoint, run_log, weights
 from midillm_jax.training.checkpoint import Progress
 from midillm_jax.training.events import Events
 from midillm_jax.training.step import init_state, make_training
@@ -83,6 +87,42 @@ def test_the_folder_carries_what_others_need(run: Config, tmp_path: Path) -> Non
     assert generation["max_new_tokens"] == 62
     beside = load_tokenizer(tmp_path / "out")
     assert beside.fingerprint == load_tokenizer(run.data.tokenizer).fingerprint
+
+
+def test_the_card_tells_the_run_and_its_held_out_figures(run: Config, tmp_path: Path) -> None:
+    log = run_log.RunLog(Path(run.folder), 2)
+    log.write(1, "validation", {"loss": 9.5, "bits_per_note": 40.0})
+    log.write(2, "validation", {"loss": 8.5, "bits_per_note": 36.5, "tokens_per_second": 5.0})
+    out = tmp_path / "out"
+    export.main(["--checkpoint", run.folder, "--out", str(out)])
+    card = (out / "README.md").read_text()
+    assert "# tiny" in card
+    assert "2 of 2 steps, 2 rows of 64 tokens each: 256 tokens" in card
+    assert "- bits per note: 36.5" in card
+    assert "tokens per second" not in card
+    export.main(["--checkpoint", f"{run.folder}/1", "--out", str(out)])
+    assert "- bits per note: 40" in (out / "README.md").read_text()
+
+
+def test_an_export_is_held_to_transformers(run: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    out = tmp_path / "out"
+    export.main(["--checkpoint", run.folder, "--out", str(out), "--verify", "--shard-gb", "0.002"])
+    assert (out / hf.INDEX_FILE).is_file()
+    assert "96 positions of text and music, transformers" in capsys.readouterr().out
+    export.main(["--checkpoint", str(out), "--verify"])
+    assert "logits differ by" in capsys.readouterr().out
+    # Queries and keys of another rotation are what a wrong table of names would give.
+    reader = verify.hf.read_hf
+
+    def misread(*arguments: Any, **options: Any) -> Any:
+        config, params = reader(*arguments, **options)
+        return dataclasses.replace(config, rope_theta=10.0), params
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify.hf, "read_hf", misread)
+        with pytest.raises(UserError, match="Do not use this folder"):
+            export.main(["--checkpoint", str(out), "--verify"])
 
 
 def test_a_step_and_a_dtype_can_be_chosen(run: Config, tmp_path: Path) -> None:

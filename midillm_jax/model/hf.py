@@ -12,7 +12,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ import safetensors
 import midillm_jax
 from midillm_jax.config import Config, ModelConfig
 from midillm_jax.errors import UserError
+from midillm_jax.files import write_whole
 from midillm_jax.model import hf_config, hf_folder, hf_names
 from midillm_jax.model.hf_names import Params, TreePath
 from midillm_jax.model.llama import Definition, Execution
@@ -227,8 +228,10 @@ def write_hf(
     dtype: Dtype = "float32",
     generation: Generation = Generation(),
     trained_with: Config | None = None,
+    shard_bytes: int | None = None,
+    documents: Mapping[str, str | bytes] = {},
 ) -> Path:
-    """Writes a model folder: config.json, model.safetensors, generation_config.json, tokenizer files, midillm.json.
+    """Writes a model folder: config.json, weights, generation_config.json, tokenizer files, midillm.json.
 
     Padding rows of the table are left out. The folder is written beside and renamed; an export that was there
     (it has a midillm.json) is replaced, anything else is left alone: a run, a downloaded model, files of one's own.
@@ -241,6 +244,9 @@ def write_hf(
         dtype: of the stored weights.
         generation: sampling defaults.
         trained_with: the resolved config of the run, kept in midillm.json.
+        shard_bytes: weights beyond so many go into several files with an index; None for one file. A tensor is never
+            cut, so a file may be as large as the largest.
+        documents: further files by name, such as README.md and a licence.
 
     Returns:
         the folder.
@@ -277,7 +283,9 @@ def write_hf(
             # Whatever the tokenizer's own file was called at home, this is the name that readers look for.
             own = "tokenizer.json" if isinstance(tokenizer, HuggingFaceTokenizer) else "tokenizer.model"
             shutil.copyfile(file, partial / (own if file == tokenizer.files[0] else file.name))
-        _write_weights(partial / WEIGHTS_FILE, config, flat, dtype)
+        for name, content in documents.items():
+            write_whole(partial / name, content)
+        _write_weights(partial, config, flat, dtype, shard_bytes)
     return target
 
 
@@ -293,20 +301,47 @@ def _checked(config: ModelConfig, params: Params) -> dict[TreePath, Any]:
     return flat
 
 
-def _write_weights(path: Path, config: ModelConfig, flat: dict[TreePath, Any], dtype: Dtype) -> None:
+_Tensors = list[tuple[str, hf_names.Weight, int | None]]
+
+
+def _write_weights(
+    folder: Path, config: ModelConfig, flat: dict[TreePath, Any], dtype: Dtype, shard_bytes: int | None
+) -> None:
+    """One file of weights, or several and their index."""
+    sizes, itemsize = hf_names.sizes(config), DTYPES[dtype][1].itemsize
+    files: list[_Tensors] = []
+    total, room = 0, 0.0
+    for name, weight, layer in hf_names.tensors(config):
+        length = math.prod(weight.shape(sizes)) * itemsize
+        if not files or room < length:
+            files.append([])
+            room = math.inf if shard_bytes is None else shard_bytes
+        files[-1].append((name, weight, layer))
+        total, room = total + length, room - length
+    if len(files) == 1:
+        _write_file(folder / WEIGHTS_FILE, config, flat, dtype, files[0])
+        return
+    names = [f"model-{number:05d}-of-{len(files):05d}.safetensors" for number in range(1, len(files) + 1)]
+    for name, tensors in zip(names, files, strict=True):
+        _write_file(folder / name, config, flat, dtype, tensors)
+    placed = {tensor: name for name, tensors in zip(names, files, strict=True) for tensor, _, _ in tensors}
+    hf_folder.write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": placed})
+
+
+def _write_file(path: Path, config: ModelConfig, flat: dict[TreePath, Any], dtype: Dtype, tensors: _Tensors) -> None:
     """Writes the header, then each tensor as it is converted; the library's own writer wants all at once."""
     short, kind = DTYPES[dtype]
     sizes = hf_names.sizes(config)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, weight, _ in hf_names.tensors(config):
+    for name, weight, _ in tensors:
         start, end = end, end + math.prod(weight.shape(sizes)) * kind.itemsize
         header[name] = {"dtype": short, "shape": weight.shape(sizes), "data_offsets": [start, end]}
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
     with path.open("wb") as file:
         file.write(len(encoded).to_bytes(8, "little") + encoded)
-        for name, weight, layer in hf_names.tensors(config):
+        for name, weight, layer in tensors:
             leaf = flat[weight.path]
             array = np.asarray(leaf)[: config.vocab_size] if layer is None else np.asarray(leaf[layer])
             with np.errstate(over="ignore"):  # reported below, with the tensor's name

@@ -93,6 +93,16 @@ def read(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(lines))
 
 
+def held_out_figures(folder: Path, step: int) -> Figures:
+    """Figures of the ``validation`` row of a step; empty where there is none."""
+    for row in read(folder / FILE):
+        if row["step"] == str(step) and row["kind"] == "validation":
+            return {
+                name: float(row[name]) for name in COLUMNS if name not in (*TIMES, "step", "kind") and row.get(name)
+            }
+    return {}
+
+
 def _drop_after(path: Path, step: int) -> None:
     """Rows of later steps, and what a crash cut off, go."""
     if not path.exists():

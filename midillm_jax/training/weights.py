@@ -75,6 +75,23 @@ def load_params(where: str, base_folder: str = "") -> tuple[Config, Params]:
     return config, finetune.merged(finetune.join(trained, frozen), config.finetune)
 
 
+def origin(config: Config) -> str:
+    """What the first of the runs that lead to this one began with; empty for fresh weights."""
+    where = config.init_from
+    while where and (Path(where) / FOLDER).is_dir() and (Path(where) / "config.json").is_file():
+        where = configs.from_json((Path(where) / "config.json").read_text(), f"{where}/config.json").init_from
+    return where
+
+
+def saved_step(where: str) -> tuple[Path, int]:
+    """Run folder and step of a checkpoint that :func:`load_params` reads."""
+    path = Path(where)
+    if not (path / FOLDER).is_dir() and path.name.isdigit():
+        run = path.parent.parent if path.parent.name == FOLDER else path.parent
+        return run, int(path.name)
+    return path, max(int(each.name) for each in (path / FOLDER).iterdir() if each.name.isdigit())
+
+
 def load_trained(where: str) -> tuple[Config, Params]:
     """Config and those weights (numpy, on the host) that a run trained; ``where`` and errors as for load_params."""
     return _load_saved(where)[:2]

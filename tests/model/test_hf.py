@@ -275,6 +275,29 @@ def test_shards_hold_what_one_file_holds(config: ModelConfig, folder: Path) -> N
     assert same(config, whole, hf.read_hf(folder)[1])
 
 
+def test_large_weights_are_written_as_shards(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    params = weights(config)
+    hf.write_hf(tmp_path / "one", config, params, tokenizer)
+    table = config.vocab_size * config.d_model * 4
+    hf.write_hf(tmp_path / "many", config, params, tokenizer, shard_bytes=table + 1000)
+    files = sorted((tmp_path / "many").glob("*.safetensors"))
+    assert len(files) > 1
+    assert [file.name for file in files] == [
+        f"model-{number:05d}-of-{len(files):05d}.safetensors" for number in range(1, len(files) + 1)
+    ]
+    # 8 bytes of length and the header come on top.
+    assert all(file.stat().st_size < table + 20_000 for file in files)
+    assert not (tmp_path / "many" / "model.safetensors").exists()
+    jax.tree.map(np.testing.assert_array_equal, hf.read_hf(tmp_path / "many")[1], hf.read_hf(tmp_path / "one")[1])
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    one, many = (
+        transformers.LlamaForCausalLM.from_pretrained(tmp_path / name, dtype=torch.float32).state_dict()
+        for name in ("one", "many")
+    )
+    assert all(torch.equal(one[name], many[name]) for name in one)
+
+
 def test_shards_that_disagree_are_named(folder: Path) -> None:
     tensors = safetensors.numpy.load_file(folder / hf.WEIGHTS_FILE)
     first, *rest = tensors
@@ -469,7 +492,7 @@ def test_a_text_model_is_no_music_model(config: ModelConfig, tokenizer: Tokenize
     out = hf.write_hf(tmp_path / "out", config, weights(config), tokenizer)
     with pytest.raises(UserError, match="text model without music rows"):
         hf.load_music_model(out)
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="no such file; expected a Hugging Face model folder"):
         hf.load_music_model(tmp_path / "nowhere")
 
 

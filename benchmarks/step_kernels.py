@@ -1,6 +1,6 @@
 """Which kernels the time of a train step goes to, on a GPU.
 
-    python benchmarks/kernels.py --shape 1b --dtype bfloat16 --rows 8 --length 2046 --remat dots
+    python benchmarks/step_kernels.py --shape 1b --dtype bfloat16 --rows 8 --length 2046 --remat dots
 
 Runs the step of benchmarks/train_step.py a few times, then three times under JAX's profiler, and prints the kernels
 that took longest: milliseconds a step, calls a step, and their share of the time in which any kernel ran.
