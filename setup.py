@@ -41,8 +41,8 @@ EXTRAS = {
     "eval": ["onnxruntime", "pyloudnorm", "soundfile>=0.13", "transformers>=5"],
     "page": ["gradio"],
     "beam": ["apache-beam>=2.77"],
-    # Reading inputs from buckets and from the Hugging Face Hub.
-    "cloud": ["gcsfs>=2026.10", "huggingface_hub>=2.4"],
+    # Reading inputs from buckets.
+    "cloud": ["gcsfs>=2026.10"],
     "dev": [
         "apache-beam>=2.77",
         "gcp-storage-emulator>=2026.7",
@@ -81,6 +81,7 @@ setup(
     package_dir={"midillm_jax.configs": "configs"},
     install_requires=[
         "flax>=0.12.8",
+        "huggingface_hub>=2.4",
         "jax>=0.10.2",
         "mido>=1.3.3",
         "ml_dtypes>=0.6",

@@ -26,7 +26,7 @@ class Arguments:
     """Writes NAME.mid and NAME.png for each output, and its sound where FluidSynth is installed."""
 
     model: Path
-    """Folder that `python -m midillm_jax.export` wrote, or a downloaded MIDI-LLM model."""
+    """Folder that `python -m midillm_jax.export` wrote, or OWNER/NAME of a model on the Hugging Face Hub."""
     prompt: str | None = None
     """What the music should be like; without it, the model is free."""
     outputs: int = request.MusicRequest.outputs

@@ -13,7 +13,7 @@ import numpy as np
 
 from midillm_jax.errors import UserError
 from midillm_jax.inference.request import Engine, MusicRequest, Progress, TokenRequest
-from midillm_jax.model import hf_config
+from midillm_jax.model import hf_config, hub
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable, write_midi
@@ -66,7 +66,7 @@ def load_model(
     """A model in a Hugging Face folder, on an engine.
 
     Args:
-        folder: as ``python -m midillm_jax.export`` writes it, or MIDI-LLM's published one, downloaded.
+        folder: as ``python -m midillm_jax.export`` writes it, or MIDI-LLM's published one; or its name on the Hub.
         backend: ``jax`` computes in the type that the weights are stored in, float16 in float32; ``vllm`` is
             inference/vllm.py; ``auto`` is jax where it is installed, else vllm.
         quantization: vLLM's name of a way to quantise weights as they are loaded, such as ``fp8``.
@@ -75,11 +75,11 @@ def load_model(
         UserError: the folder is missing, holds no model, one that knows no music, or another model's tokenizer; or
             the engine cannot run it here.
     """
-    root = Path(folder)
+    root = hub.local_folder(folder)
     if not root.is_dir():
         raise UserError(
-            f"{root}: no such folder; expected a model that `python -m midillm_jax.export` wrote or a Hugging Face "
-            "folder that was downloaded (names on the hub are not fetched)"
+            f"{root}: no such folder; expected a model that `python -m midillm_jax.export` wrote, or OWNER/NAME of one "
+            "on the Hugging Face Hub"
         )
     if backend == "auto":
         backend = "vllm" if importlib.util.find_spec("jax") is None else "jax"

@@ -16,7 +16,7 @@ import numpy as np
 from midillm_jax.config import Config, FinetuneConfig, ModelConfig
 from midillm_jax.errors import UserError
 from midillm_jax.files import write_whole
-from midillm_jax.model import embedding, finetune, hf, hf_config, hf_names
+from midillm_jax.model import embedding, finetune, hf, hf_config, hf_names, hub
 from midillm_jax.model.llama import Definition, Params
 
 FILE = "base.json"
@@ -104,7 +104,7 @@ def checked(params: Params, wanted: Params, source: ModelConfig, config: Config)
 
 
 def _read(changes: FinetuneConfig, config: Config) -> tuple[ModelConfig, Params]:
-    folder = Path(config.init_from)
+    folder = hub.local_folder(config.init_from)
     if (folder / "checkpoints").is_dir() or not (folder / "config.json").is_file():
         raise UserError(
             f"init_from {folder}: is no Hugging Face folder; a finetuning reads its base whenever it goes on, and "

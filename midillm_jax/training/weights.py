@@ -12,7 +12,7 @@ from absl import logging as absl_logging
 from midillm_jax import config as configs
 from midillm_jax.config import Config, ModelConfig
 from midillm_jax.errors import UserError
-from midillm_jax.model import finetune, hf
+from midillm_jax.model import finetune, hf, hub
 from midillm_jax.model.llama import Definition, Execution, Params
 from midillm_jax.training import base, guard, hosts
 from midillm_jax.training.step import FROZEN, State, Training, init_state, state_shardings
@@ -48,12 +48,13 @@ def _state(training: Training, shardings: State, trained: Params, frozen: Params
 
 
 def load_weights(where: str, vocab_multiple: int) -> tuple[ModelConfig, Params]:
-    """Weights of a run folder (newest checkpoint), of ``RUN/STEP`` or of a Hugging Face folder.
+    """Weights of a run folder (newest checkpoint), of ``RUN/STEP``, or of a Hugging Face folder or its name on the Hub.
 
     ``vocab_multiple`` is what a Hugging Face table is padded to; a run's own table comes as it was trained.
     """
-    if (Path(where) / "config.json").is_file() and not (Path(where) / FOLDER).is_dir():
-        return hf.read_hf(Path(where), vocab_multiple=vocab_multiple)
+    folder = hub.local_folder(where)
+    if (folder / "config.json").is_file() and not (folder / FOLDER).is_dir():
+        return hf.read_hf(folder, vocab_multiple=vocab_multiple)
     config, params = load_params(where)
     return config.model, params
 
