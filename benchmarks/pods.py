@@ -5,7 +5,7 @@
 
 Each plan takes one to three CPU minutes in a process of its own, ``python -m midillm_jax.train --compile-only``, which
 leaves ``<folder>/<name>.json``; a plan whose file is there is not compiled again, so that an interrupted list goes on.
-Prints a Markdown table of all that are there; ``--json FILE`` writes them as one list.
+Prints a Markdown table of all that are there; ``--json FILE`` writes them too, as one object by plan.
 """
 
 import argparse
@@ -41,6 +41,7 @@ PLANS: dict[str, list[str]] = {
     "stage1 v5e:2x4": [*STAGE_1, *rows(32, 32), "--compile-only", "v5e:2x4"],
     "stage1 v4:2x2x2": [*STAGE_1, *rows(32, 32), "--compile-only", "v4:2x2x2"],
     "stage1 v5p:2x2x2": [*STAGE_1, *rows(32, 32), "--compile-only", "v5p:2x2x2"],
+    "stage1 v5p:2x2x4": [*STAGE_1, "--compile-only", "v5p:2x2x4"],
     # The configs' own batch of 128 rows, shared out.
     "stage1 v5e:4x4": [*STAGE_1, "--compile-only", "v5e:4x4"],
     "stage1 v5e:8x8": [*STAGE_1, "--compile-only", "v5e:8x8"],
@@ -57,8 +58,9 @@ PLANS: dict[str, list[str]] = {
     "stage1 3b v5p:2x2x2": [*STAGE_1, *LLAMA_3B, *rows(32, 32), "--compile-only", "v5p:2x2x2"],
     "stage1 3b v6e:4x4": [*STAGE_1, *LLAMA_3B, *rows(32, 32), "--compile-only", "v6e:4x4"],
     # One chip cannot hold float32 weights, moments and gradients of the 1B model (20 GiB); SmolLM2 it can.
-    "smollm2 v5e:1x1": [*SMOLLM2, "--compile-only", "v5e:1x1"],
-    "smollm2 v5e:2x4": [*SMOLLM2, "--optimizer.accumulation-steps", "1", "--compile-only", "v5e:2x4"],
+    "smollm2 stage2 v5e:1x1": [*SMOLLM2, "--compile-only", "v5e:1x1"],
+    "smollm2 stage2 v5e:2x4": [*SMOLLM2, "--optimizer.accumulation-steps", "1", "--compile-only", "v5e:2x4"],
+    "finetune v5e:1x1": ["--config", "finetune.py", "--compile-only", "v5e:1x1"],
     # What each choice buys: one change each to "stage1 v5e:2x4".
     "remat attention": [*STAGE_1, *rows(32, 32), "--remat", "attention", "--compile-only", "v5e:2x4"],
     "remat qkv": [*STAGE_1, *rows(32, 32), "--remat", "qkv", "--compile-only", "v5e:2x4"],
@@ -67,7 +69,9 @@ PLANS: dict[str, list[str]] = {
     "attention dot": [*STAGE_1, *rows(32, 32), "--attention", "dot", "--compile-only", "v5e:2x4"],
     "tensor 4": [*STAGE_1, *rows(32, 32), "--mesh.tensor", "4", "--compile-only", "v5e:2x4"],
     "two parts": [*STAGE_1, *rows(32, 32), "--optimizer.accumulation-steps", "2", "--compile-only", "v5e:2x4"],
+    # The config's own 128 rows on eight chips: 16 a chip, at once or in two parts of 8.
     "16 rows": [*STAGE_1, "--compile-only", "v5e:2x4"],
+    "16 rows in two parts": [*STAGE_1, "--optimizer.accumulation-steps", "2", "--compile-only", "v5e:2x4"],
 }
 """Name -> arguments of ``python -m midillm_jax.train``."""
 

@@ -87,7 +87,7 @@ class Estimate:
 
 def estimate(config: Config, topology: chips.Topology, compiled: Compiled) -> Estimate:
     """Puts the compiler's figures, the model's FLOPs and the chip's peaks together."""
-    flops = step_flops(config)
+    flops = step_flops(config, splash=compiled.training.definition.run.attention == "splash")
     ici, dcn = network_seconds(compiled, topology)
     chip = topology.chip
     return Estimate(
