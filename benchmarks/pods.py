@@ -3,8 +3,8 @@
     python benchmarks/pods.py --folder pods                 # all of PLANS, one at a time
     python benchmarks/pods.py --folder pods --only v5e:2x4  # those whose name holds these words
 
-Each plan takes one to three CPU minutes in a process of its own, ``python -m midillm_jax.train --compile-only``, which
-leaves ``<folder>/<name>.json``; a plan whose file is there is not compiled again, so that an interrupted list goes on.
+Each plan takes one to four minutes of a core, in a run of ``python -m midillm_jax.train --compile-only`` that leaves
+``<folder>/<name>.json``. A plan whose file is there is not compiled again, so that an interrupted list goes on.
 Prints a Markdown table of all that are there; ``--json FILE`` writes them too, as one object by plan.
 """
 
@@ -87,6 +87,11 @@ def compile_plan(arguments: list[str], file: Path) -> None:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
 
+def two(value: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{value:.2g}" if value < 9.95 else f"{value:,.0f}"
+
+
 def table(results: dict[str, dict]) -> str:
     """A Markdown table of estimates; seconds, hours and MFU at the roofline."""
     lines = [
@@ -103,7 +108,7 @@ def table(results: dict[str, dict]) -> str:
             f"| {name} | {found['chips']} | {mesh} | {found['rows_a_chip']:g} "
             f"| {memory['total'] / GIB:.2f} of {memory['chip'] / GIB:.0f} "
             f"| {1e3 * found['seconds']['step']:.0f} ({found['bound']}) | {found['mfu']:.0%} "
-            f"| {found['tokens_per_second']:,.0f} | {found['hours']:.1f} | {found['chip_hours']:,.0f} |"
+            f"| {found['tokens_per_second']:,.0f} | {two(found['hours'])} | {two(found['chip_hours'])} |"
         )
     return "\n".join(lines)
 
