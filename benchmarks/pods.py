@@ -100,7 +100,7 @@ def table(results: dict[str, dict]) -> str:
     ]
     for name, found in results.items():
         if "said" in found:
-            lines.append(f"| {name} | does not fit: {found['said'][0]} | | | | | | | | |")
+            lines.append(f"| {name} | {found['said'][0].split(' with ')[0]} | | | | | | | | |")
             continue
         mesh = " x ".join(f"{axis} {size}" for axis, size in found["mesh"].items() if size > 1) or "1"
         memory = found["chip_bytes"]
