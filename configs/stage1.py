@@ -7,7 +7,7 @@ stage 2 (GigaMIDI is gated; without ``--gigamidi`` Lakh takes its place)::
 
     launch/data.sh --tokenizer models/Llama-3.2-1B --gigamidi raw/gigamidi
 
-A TPU v5e-8 or more: compiled, not run, this batch takes 13.0 of the 15.75 GiB that a program can use of a chip there, in
+A TPU v5e-8 or more: compiled, not run, this batch takes 13.0 of the 15.75 GiB that a program can use of its chips, in
 two accumulation steps 10.7; docs/scaling.md has slices, hours and the commands. 3.1 B tokens in all, as in the paper:
 11,826 steps of 128 rows x 2,048 tokens. What loss to expect is not known yet.
 
