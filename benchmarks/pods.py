@@ -3,9 +3,9 @@
     python benchmarks/pods.py --folder pods                 # all of PLANS, one at a time
     python benchmarks/pods.py --folder pods --only v5e:2x4  # those whose name holds these words
 
-Each plan takes one to three CPU minutes in a process of its own, ``python -m midillm_jax.train --compile-only``, which
-leaves ``<folder>/<name>.json``; a plan whose file is there is not compiled again, so that an interrupted list goes on.
-Prints a Markdown table of all that are there; ``--json FILE`` writes them as one list.
+Each plan takes one to four minutes of a core, in a run of ``python -m midillm_jax.train --compile-only`` that leaves
+``<folder>/<name>.json``. A plan whose file is there is not compiled again, so that an interrupted list goes on.
+Prints a Markdown table of all that are there; ``--json FILE`` writes them too, as one object by plan.
 """
 
 import argparse
@@ -41,6 +41,7 @@ PLANS: dict[str, list[str]] = {
     "stage1 v5e:2x4": [*STAGE_1, *rows(32, 32), "--compile-only", "v5e:2x4"],
     "stage1 v4:2x2x2": [*STAGE_1, *rows(32, 32), "--compile-only", "v4:2x2x2"],
     "stage1 v5p:2x2x2": [*STAGE_1, *rows(32, 32), "--compile-only", "v5p:2x2x2"],
+    "stage1 v5p:2x2x4": [*STAGE_1, "--compile-only", "v5p:2x2x4"],
     # The configs' own batch of 128 rows, shared out.
     "stage1 v5e:4x4": [*STAGE_1, "--compile-only", "v5e:4x4"],
     "stage1 v5e:8x8": [*STAGE_1, "--compile-only", "v5e:8x8"],
@@ -57,8 +58,9 @@ PLANS: dict[str, list[str]] = {
     "stage1 3b v5p:2x2x2": [*STAGE_1, *LLAMA_3B, *rows(32, 32), "--compile-only", "v5p:2x2x2"],
     "stage1 3b v6e:4x4": [*STAGE_1, *LLAMA_3B, *rows(32, 32), "--compile-only", "v6e:4x4"],
     # One chip cannot hold float32 weights, moments and gradients of the 1B model (20 GiB); SmolLM2 it can.
-    "smollm2 v5e:1x1": [*SMOLLM2, "--compile-only", "v5e:1x1"],
-    "smollm2 v5e:2x4": [*SMOLLM2, "--optimizer.accumulation-steps", "1", "--compile-only", "v5e:2x4"],
+    "smollm2 stage2 v5e:1x1": [*SMOLLM2, "--compile-only", "v5e:1x1"],
+    "smollm2 stage2 v5e:2x4": [*SMOLLM2, "--optimizer.accumulation-steps", "1", "--compile-only", "v5e:2x4"],
+    "finetune v5e:1x1": ["--config", "finetune.py", "--compile-only", "v5e:1x1"],
     # What each choice buys: one change each to "stage1 v5e:2x4".
     "remat attention": [*STAGE_1, *rows(32, 32), "--remat", "attention", "--compile-only", "v5e:2x4"],
     "remat qkv": [*STAGE_1, *rows(32, 32), "--remat", "qkv", "--compile-only", "v5e:2x4"],
@@ -67,7 +69,9 @@ PLANS: dict[str, list[str]] = {
     "attention dot": [*STAGE_1, *rows(32, 32), "--attention", "dot", "--compile-only", "v5e:2x4"],
     "tensor 4": [*STAGE_1, *rows(32, 32), "--mesh.tensor", "4", "--compile-only", "v5e:2x4"],
     "two parts": [*STAGE_1, *rows(32, 32), "--optimizer.accumulation-steps", "2", "--compile-only", "v5e:2x4"],
+    # The config's own 128 rows on eight chips: 16 a chip, at once or in two parts of 8.
     "16 rows": [*STAGE_1, "--compile-only", "v5e:2x4"],
+    "16 rows in two parts": [*STAGE_1, "--optimizer.accumulation-steps", "2", "--compile-only", "v5e:2x4"],
 }
 """Name -> arguments of ``python -m midillm_jax.train``."""
 
@@ -83,6 +87,11 @@ def compile_plan(arguments: list[str], file: Path) -> None:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
 
+def two(value: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{value:.2g}" if value < 9.95 else f"{value:,.0f}"
+
+
 def table(results: dict[str, dict]) -> str:
     """A Markdown table of estimates; seconds, hours and MFU at the roofline."""
     lines = [
@@ -91,7 +100,7 @@ def table(results: dict[str, dict]) -> str:
     ]
     for name, found in results.items():
         if "said" in found:
-            lines.append(f"| {name} | does not fit: {found['said'][0]} | | | | | | | | |")
+            lines.append(f"| {name} | {found['said'][0].split(' with ')[0]} | | | | | | | | |")
             continue
         mesh = " x ".join(f"{axis} {size}" for axis, size in found["mesh"].items() if size > 1) or "1"
         memory = found["chip_bytes"]
@@ -99,7 +108,7 @@ def table(results: dict[str, dict]) -> str:
             f"| {name} | {found['chips']} | {mesh} | {found['rows_a_chip']:g} "
             f"| {memory['total'] / GIB:.2f} of {memory['chip'] / GIB:.0f} "
             f"| {1e3 * found['seconds']['step']:.0f} ({found['bound']}) | {found['mfu']:.0%} "
-            f"| {found['tokens_per_second']:,.0f} | {found['hours']:.1f} | {found['chip_hours']:,.0f} |"
+            f"| {found['tokens_per_second']:,.0f} | {two(found['hours'])} | {two(found['chip_hours'])} |"
         )
     return "\n".join(lines)
 

@@ -7,14 +7,15 @@ stage 2 (GigaMIDI is gated; without ``--gigamidi`` Lakh takes its place)::
 
     launch/data.sh --tokenizer models/Llama-3.2-1B --gigamidi raw/gigamidi
 
-A TPU v5e-8 or more: compiled, not run, 8 rows a chip take 9.5 of its 16 GiB (docs/scaling.md has slices, hours and
-the commands). There ``--data.text-rows 32 --data.music-rows 32 --steps 23652``; as it stands, a v5e-64. 3.1 B tokens
-in all, as in the paper: 11,826 steps of 128 rows x 2,048 tokens. What loss to expect is not known yet.
+A TPU v5e-8 or more: compiled, not run, this batch takes 13.0 of the 15.75 GiB that a program can use of its chips, in
+two accumulation steps 10.7; docs/scaling.md has slices, hours and the commands. 3.1 B tokens in all, as in the paper:
+11,826 steps of 128 rows x 2,048 tokens. What loss to expect is not known yet.
 
 From the paper: the base model, 3.1 B tokens of which 1.7 B are text and 1.4 B MIDI, length 2,048, causal language
 modelling. Not published, hence our own choice: learning rate, schedule, batch, optimiser, initial music rows. The
 rate is extrapolated: from scratch at width 128 the best of five was 4e-3, at 64 a higher one; one over the width
-gives 2.5e-4 at 2,048 (docs/training.md has the curves, and how little they prove). We read both kinds in equal shares
+gives 2.5e-4 at 2,048, supposed that what the slot loss liked there the full loss likes here (docs/training.md has the
+curves, and how little they prove). 128 rows and the cosine are conventions. We read both kinds in equal shares
 (64 + 64 rows divide over any power of two of chips; the paper's are 70 : 58).
 
 Workers are reasoned, not measured on a TPU host: each of the 16 hosts of a v5e-64 makes 8 rows a step from 4 streams. A

@@ -4,13 +4,14 @@
 
 The data: launch/data.sh, as for stage1.py.
 
-Begins with the weights of stage1.py. A TPU v5e-64, or a smaller one with fewer rows a step, as in stage1.py; not run:
+Begins with the weights of stage1.py. A TPU v5e-8 or more, as in stage1.py; not run:
 no accelerator was at hand (docs/scaling.md has slices, hours and the commands). About 5 B tokens, as in the paper:
 19,073 steps of 128 rows x 2,048 tokens. What loss to expect is not known yet.
 
 From the paper: the data, the token count, AMT's infilling augmentation (its proportions: a tenth spans, four tenths
 random notes, four tenths instruments, a tenth plain). Not published, hence our own choice: the rest. The rate is half
-of stage1.py's, as it was in the sweep at width 128 (docs/training.md). Workers as reasoned in stage1.py.
+of stage1.py's, as it was in the sweep at width 128, where it was the highest tried and the loss was slot
+(docs/training.md). Workers as reasoned in stage1.py.
 """
 
 from midillm_jax.config import (

@@ -75,16 +75,21 @@ def packed(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.
         [B, T, N, H].
     """
     length = query.shape[1]
-    block = max(LEAST_BLOCK, -(-length // MOST_BLOCKS))
     mask = _same_segment(segment_ids) & jnp.tri(length, dtype=bool)[None, None]
     attended = [
         # Pinned: what jax chooses by itself may change.
         jax.nn.dot_product_attention(
             query[:, start:end], key[:, :end], value[:, :end], mask=mask[:, :, start:end, :end], implementation="xla"
         )
-        for start, end in ((start, min(start + block, length)) for start in range(0, length, block))
+        for start, end in query_blocks(length)
     ]
     return jnp.concatenate(attended, axis=1)
+
+
+def query_blocks(length: int) -> list[tuple[int, int]]:
+    """First query and end of each block of :func:`packed`."""
+    block = max(LEAST_BLOCK, -(-length // MOST_BLOCKS))
+    return [(start, min(start + block, length)) for start in range(0, length, block)]
 
 
 def cudnn(query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array) -> jax.Array:

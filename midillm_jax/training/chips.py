@@ -4,7 +4,9 @@ Nothing here imports jax: the environment that libtpu needs (:func:`environment`
 
 Sources, read 2026-11-24. Google's pages: docs.cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e, /tpu7x. "How to scale
 your model", jax-ml.github.io/scaling-book/tpus, has what they leave out: bandwidth of one ICI link in one direction
-and of the data-centre network (DCN) a chip.
+and of the data-centre network (DCN) a chip. Chips of a machine: MaxText's table of slices
+(accelerator_to_spec_map.py of github.com/AI-Hypercomputer/maxtext). Google's /v5e and /v6e count hardware hosts of
+eight chips, of which larger slices make two machines each; a process runs on every machine.
 """
 
 import dataclasses
@@ -33,8 +35,8 @@ class Chip:
     """A chip's share of its host's network."""
     wraps_at: int
     """An axis whose length is a multiple of this is a ring; a shorter one an open line."""
-    host_bounds: tuple[int, int, int]
-    """Chips of one host."""
+    alone: tuple[int, int, int]
+    """Chips of the largest machine that is a slice by itself. Slices of several machines have 2 x 2 chips on each."""
     shapes: tuple[str, ...]
     """Slices that can be asked for (the larger v4, v5p and tpu7x have more)."""
     accelerator_unit: int = 1
@@ -45,6 +47,7 @@ class Chip:
     """Whether its two cores make one device."""
 
 
+_HOST = (2, 2, 1)
 _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
 
@@ -107,9 +110,15 @@ class Topology:
         return self.slices * math.prod(self.shape)
 
     @property
+    def host_bounds(self) -> tuple[int, ...]:
+        """Chips of one machine along each axis."""
+        shape = (*self.shape, 1)[:3]
+        return shape if math.prod(shape) <= math.prod(self.chip.alone) else _HOST
+
+    @property
     def hosts(self) -> int:
-        """Machines; a part of one counts as one."""
-        return self.slices * -(-math.prod(self.shape) // math.prod(self.chip.host_bounds))
+        """Machines, on each of which one process runs."""
+        return self.chips // math.prod(self.host_bounds)
 
     @property
     def name(self) -> str:
@@ -172,9 +181,7 @@ def environment(topology: Topology) -> dict[str, str]:
 
 def topology_options(topology: Topology) -> dict[str, object]:
     """What libtpu has to be told beside the topology's name."""
-    # A slice smaller than a host's default 2 x 2 has a host of that size to itself.
-    bounds = [min(a, b) for a, b in zip(topology.chip.host_bounds, (*topology.shape, 1), strict=False)]
-    options: dict[str, object] = {"chips_per_host_bounds": bounds}
+    options: dict[str, object] = {"chips_per_host_bounds": list(topology.host_bounds)}
     if topology.chip.megacore:
         options["chip_config_name"] = "megacore"
     if topology.slices > 1:

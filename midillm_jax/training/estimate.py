@@ -25,7 +25,8 @@ GIB = 1 << 30
 GB = 1e9
 
 EXPECTED_SHARE = (0.5, 0.85)
-"""Of the roofline, what published runs reached at shapes estimated likewise (docs/scaling.md, "Checked against")."""
+"""Of the arithmetic roofline, what published runs that it bounds reached (docs/scaling.md, "Checked against"). Of runs
+bound by memory or network nothing was found."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Estimate:
             "network": self.ici_seconds + self.dcn_seconds,
         }
         return max(times, key=lambda name: times[name])
+
+    @property
+    def expected_share(self) -> tuple[float, float] | None:
+        """Of the roofline's speed, what to expect; None where nobody has published it."""
+        return EXPECTED_SHARE if self.bound == "arithmetic" else None
 
     @property
     def mfu(self) -> float:
@@ -87,7 +93,7 @@ class Estimate:
 
 def estimate(config: Config, topology: chips.Topology, compiled: Compiled) -> Estimate:
     """Puts the compiler's figures, the model's FLOPs and the chip's peaks together."""
-    flops = step_flops(config)
+    flops = step_flops(config, splash=compiled.training.definition.run.attention == "splash")
     ici, dcn = network_seconds(compiled, topology)
     chip = topology.chip
     return Estimate(
@@ -186,7 +192,7 @@ def as_dict(found: Estimate, price: float | None) -> dict[str, Any]:
         "tokens": found.config.steps * found.step_tokens,
         "hours": found.hours,
         "chip_hours": chip_hours,
-        "expected_share": EXPECTED_SHARE,
+        "expected_share": found.expected_share,
         "price_per_chip_hour": price,
         "cost": None if price is None else price * chip_hours,
     }
@@ -196,7 +202,6 @@ def show(found: Estimate, price: float | None) -> None:
     """Prints the estimate as a table of at most 100 columns."""
     compiled, topology, config = found.compiled, found.topology, found.config
     chip, devices = topology.chip, topology.chip.devices
-    low, high = EXPECTED_SHARE
     chip_hours = found.hours * topology.chips
     tokens = config.steps * found.step_tokens
 
@@ -228,21 +233,38 @@ def show(found: Estimate, price: float | None) -> None:
     add("roofline", f"{1e3 * found.step_seconds:.0f} ms a step, bound by {found.bound}: the longest of "
         f"arithmetic {arithmetic}, memory {memory}, network {network}")  # fmt: skip
     add("MFU at the roofline", f"{found.mfu:.1%}")
-    add(
-        "tokens a second",
-        f"{found.step_tokens / found.step_seconds:,.0f}; expect {low:.2f} to {high:.2f} of it (docs/scaling.md)",
-    )
-    add("the whole run", f"{config.steps:,} steps, {tokens / 1e9:.2f} B tokens: {found.hours:.1f} hours, "
-        f"{chip_hours:,.0f} chip-hours; expect {found.hours / high:.1f} to {found.hours / low:.1f} hours, "
-        f"{chip_hours / high:,.0f} to {chip_hours / low:,.0f} chip-hours")  # fmt: skip
+    add("tokens a second", f"{found.step_tokens / found.step_seconds:,.0f}{_expect(found)}")
+    add("the whole run", f"{config.steps:,} steps, {tokens / 1e9:.2f} B tokens")
+    add("hours", f"{_two(found.hours)}{_range(found, found.hours)}")
+    add("chip-hours", f"{_two(chip_hours)}{_range(found, chip_hours)}")
     if price is None:
         add("cost", "say what a chip costs an hour: --price-per-chip-hour")
     else:
-        add("cost", f"{price * chip_hours:,.0f}; expect {price * chip_hours / high:,.0f} to "
-            f"{price * chip_hours / low:,.0f}, at {price:g} a chip and hour")  # fmt: skip
+        cost = price * chip_hours
+        add("cost", f"{_two(cost)} at {price:g} a chip and hour{_range(found, cost)}")
     # As wide as the terminal; 100 columns where the output is a file.
     Console(width=None if sys.stdout.isatty() else 100).print(table)
-    print("Compiled, not run.")
+    print("Compiled, not run. Hours are of train steps alone.")
+
+
+def _expect(found: Estimate) -> str:
+    if found.expected_share is None:
+        return f"; how much of it is reached is not known where {found.bound} is the bound (docs/scaling.md)"
+    low, high = found.expected_share
+    return f"; expect {low:.2f} to {high:.2f} of it, as published runs bound by arithmetic (docs/scaling.md)"
+
+
+def _range(found: Estimate, least: float) -> str:
+    """What to expect of something that goes with time, where that is known."""
+    if found.expected_share is None:
+        return ""
+    low, high = found.expected_share
+    return f"; expect {_two(least / high)} to {_two(least / low)}"
+
+
+def _two(value: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{value:.2g}" if value < 9.95 else f"{value:,.0f}"
 
 
 def _gib(size: float) -> str:

@@ -7,13 +7,32 @@ from midillm_jax.training.chips import CHIPS, environment, parse_topology
 def test_a_topology_is_chip_shape_and_slices() -> None:
     pod = parse_topology("v5e:8x8")
     assert (pod.chip.name, pod.shape, pod.slices, pod.chips, pod.hosts, pod.name) == (
-        "v5e", (8, 8), 1, 64, 8, "v5e:8x8",
+        "v5e", (8, 8), 1, 64, 16, "v5e:8x8",
     )  # fmt: skip
     pair = parse_topology("2xv6e:16x16")
-    assert (pair.chips, pair.slices, pair.hosts, pair.name) == (512, 2, 64, "2xv6e:16x16")
-    assert parse_topology("v5e:1x1").hosts == 1
-    assert parse_topology("v5p:2x2x2").hosts == 2
+    assert (pair.chips, pair.slices, pair.hosts, pair.name) == (512, 2, 128, "2xv6e:16x16")
     assert parse_topology("v5p:8x8x16").chips == 1024
+
+
+@pytest.mark.parametrize(
+    ("text", "bounds", "hosts"),
+    [
+        ("v5e:1x1", (1, 1, 1), 1),
+        ("v5e:2x2", (2, 2, 1), 1),
+        ("v5e:2x4", (2, 4, 1), 1),
+        ("v5e:4x4", (2, 2, 1), 4),
+        ("v6e:2x4", (2, 4, 1), 1),
+        ("v6e:16x16", (2, 2, 1), 64),
+        ("2xv6e:2x4", (2, 4, 1), 2),
+        ("v4:2x2x1", (2, 2, 1), 1),
+        ("v5p:2x2x2", (2, 2, 1), 2),
+        ("tpu7x:4x4x4", (2, 2, 1), 16),
+    ],
+)
+def test_machines_have_four_chips_where_a_slice_has_several(text: str, bounds: tuple[int, ...], hosts: int) -> None:
+    """As in MaxText's accelerator_to_spec_map.py; eight chips are one machine on v5e and v6e only."""
+    pod = parse_topology(text)
+    assert (pod.host_bounds, pod.hosts) == (bounds, hosts)
 
 
 @pytest.mark.parametrize(

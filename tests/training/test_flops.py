@@ -16,7 +16,14 @@ from midillm_jax.config import (
 )
 from midillm_jax.model import finetune, head
 from midillm_jax.model.llama import Definition, Execution
-from midillm_jax.training.flops import adapter_flops, attention_flops, head_rows, layer_flops, step_flops
+from midillm_jax.training.flops import (
+    adapter_flops,
+    again_flops,
+    dot_flops,
+    head_rows,
+    layer_flops,
+    step_flops,
+)
 
 LENGTH = 96
 
@@ -48,9 +55,16 @@ def wide(tiny_model: ModelConfig) -> ModelConfig:
     )
 
 
-def layers_and_attention(model: ModelConfig, *, backward: bool, changes: FinetuneConfig | None = None) -> float:
-    definition = Definition(model, Execution("float32", "float32", "none"), changes)
-    tokens = jnp.full((1, LENGTH), model.text_vocab_size)
+def layers_and_attention(
+    model: ModelConfig,
+    *,
+    backward: bool,
+    changes: FinetuneConfig | None = None,
+    remat: str = "none",
+    length: int = LENGTH,
+) -> float:
+    definition = Definition(model, Execution("float32", "float32", remat), changes)
+    tokens = jnp.full((1, length), model.text_vocab_size)
     embedding = {"embedding": jnp.zeros((model.padded_vocab_size, model.d_model))}
 
     def forward(trained: object, frozen: object) -> jax.Array:
@@ -63,9 +77,7 @@ def layers_and_attention(model: ModelConfig, *, backward: bool, changes: Finetun
 
 
 def test_forward_flops_of_a_layer_are_what_xla_counts(wide: ModelConfig) -> None:
-    # Here attention is not the kernel that leaves the upper half out: the whole square is computed.
-    square = attention_flops(wide, LENGTH) * 2 * LENGTH / (LENGTH + 1)
-    expected = LENGTH * (layer_flops(wide) + square)
+    expected = LENGTH * (layer_flops(wide) + dot_flops(wide, LENGTH))
     assert layers_and_attention(wide, backward=False) == pytest.approx(expected, rel=0.03)
 
 
@@ -74,16 +86,37 @@ def test_a_train_step_is_three_forward_passes(wide: ModelConfig) -> None:
     assert layers_and_attention(wide, backward=True) == pytest.approx(3 * forward, rel=0.03)
 
 
+@pytest.mark.parametrize("length", [64, 510, 512, 2048])
+def test_dot_attention_is_counted_over_the_keys_up_to_a_blocks_end(wide: ModelConfig, length: int) -> None:
+    """Whole where there is one block, 36 of 64 blocks of the square where there are eight."""
+    square = 4 * wide.num_heads * wide.head_dim * length
+    shares = {64: 1.0, 510: 0.5625, 512: 36 / 64, 2048: 36 / 64}
+    assert dot_flops(wide, length) == pytest.approx(shares[length] * square, rel=0.002)
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "qkv", "attention", "full"])
+def test_what_each_policy_computes_again_is_what_xla_counts(wide: ModelConfig, remat: str) -> None:
+    # Two layers are a loop, whose body XLA counts once; out of one layer alone it would take what is computed twice.
+    model = dataclasses.replace(wide, num_layers=2, d_model=256, d_ff=384, num_heads=16, head_dim=64)
+    config = make_config(model, "full")
+    config = dataclasses.replace(config, remat=remat, data=dataclasses.replace(config.data, row_length=512))
+    layer, attended = layer_flops(model), dot_flops(model, 512)
+    assert attended > 0.5 * layer
+    matrices_again, attention_again = again_flops(config, splash=False)
+    expected = 512 * (3 * (layer + attended) + matrices_again + attention_again * attended)
+    assert layers_and_attention(model, backward=True, remat=remat, length=512) == pytest.approx(expected, rel=0.03)
+
+
 def test_no_gradient_of_a_frozen_weight_is_computed(wide: ModelConfig) -> None:
     # Music rows train, so that the first layer's input has a gradient, as every layer's has in a loop over many.
     changes = FinetuneConfig(lora_rank=16, lora_alpha=16.0)
     config = dataclasses.replace(make_config(wide, "slot"), finetune=changes)
-    square = attention_flops(wide, LENGTH) * 2 * LENGTH / (LENGTH + 1)
+    attended = dot_flops(wide, LENGTH)
     adapters = adapter_flops(config)
     assert adapters > 0.05 * layer_flops(wide)
     forward = layers_and_attention(wide, backward=False, changes=changes)
-    assert forward == pytest.approx(LENGTH * (layer_flops(wide) + adapters + square), rel=0.03)
-    expected = LENGTH * (2 * layer_flops(wide) + 3 * (adapters + square))
+    assert forward == pytest.approx(LENGTH * (layer_flops(wide) + adapters + attended), rel=0.03)
+    expected = LENGTH * (2 * layer_flops(wide) + 3 * (adapters + attended))
     assert layers_and_attention(wide, backward=True, changes=changes) == pytest.approx(expected, rel=0.03)
 
 
@@ -127,6 +160,16 @@ def test_totals_are_the_parts(wide: ModelConfig) -> None:
     full = step_flops(dataclasses.replace(config, remat="full"))
     assert full.model == found.model
     assert full.hardware - found.hardware == pytest.approx(found.layers + found.attention)
+
+
+def test_dot_attention_has_its_own_hardware_flops(wide: ModelConfig) -> None:
+    config = dataclasses.replace(make_config(wide, "full"), remat="full")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, row_length=512))
+    splash, dot = step_flops(config), step_flops(config, splash=False)
+    assert (dot.model, dot.attention) == (splash.model, splash.attention)
+    # Splash: forward, 3.5 backward, forward again over half the square. Dot: 1 + 2 + 1 over 36/64 of it.
+    square = 2 * splash.attention * 512 / 513
+    assert splash.hardware - dot.hardware == pytest.approx(square * (5.5 * 513 / 1024 - 4 * 36 / 64))
 
 
 def test_the_slot_loss_counts_each_kind_of_row_over_its_own_rows(wide: ModelConfig) -> None:
