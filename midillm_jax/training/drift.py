@@ -24,8 +24,8 @@ POSITIONS = 128
 class TextDrift:
     """KL divergence of the starting weights' next-token distribution from the present one, over the text rows.
 
-    Measured on the first text positions of the first held-out batch, which are those of prompts where there are no text
-    rows. What the starting weights say there is kept in ``RUN/text_at_start.npy``.
+    Measured on the first text targets of the first held-out batch. Prompts are no targets, so without text rows there
+    is nothing to measure. What the starting weights say there is kept in ``RUN/text_at_start.npy``.
     """
 
     def __init__(self, training: Training, folder: Path, step: int, params: Params) -> None:
