@@ -1,6 +1,6 @@
 """The terminal's live view of a run as a picture, from the run's own log: docs/images/live_view.svg was made so.
 
-python benchmarks/live_view.py demo/runs/stage1 --step 45 --out docs/images/live_view.svg
+python benchmarks/live_view.py demo/runs/stage1 --step 45 --width 122 --out docs/images/live_view.svg
 """
 
 import argparse

@@ -44,10 +44,12 @@ def processes(supervisor: int) -> dict[int, int]:
     return found
 
 
-def until(true: Callable[[], bool], what: str) -> float:
+def until(true: Callable[[], bool], what: str, supervisor: "subprocess.Popen[bytes]") -> float:
     """Seconds until it was so."""
     began = time.monotonic()
     while not true():
+        if supervisor.poll() is not None:
+            sys.exit(f"the supervisor ended with code {supervisor.returncode}; its words are in the folder")
         if time.monotonic() - began > LONGEST:
             sys.exit(f"{what} did not happen within {LONGEST:.0f} s")
         time.sleep(0.02)
@@ -68,7 +70,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     prepare(out)
     run = out / f"preempted-{os.getpid()}"
-    train = [*command(run, out, 0), "--steps=100000"]
+    train = [*command(run, out, 0), "--steps=100000", "--data.text-rows=2"]
     start = [sys.executable, str(ROOT / "launch" / "supervise.py"), "--processes", str(PROCESSES), "--wait", "1"]
     start += ["--logs", str(run.with_suffix(".logs")), "--", *train]
     environment = ENVIRONMENT | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
@@ -79,13 +81,13 @@ def main() -> None:
             for turn in range(4 * arguments.times):
                 number, kind = turn % 2, (signal.SIGTERM, signal.SIGKILL)[turn // 2 % 2]
                 had = logged(run)
-                until(lambda had=had: logged(run) > had, "a step")
+                until(lambda had=had: logged(run) > had, "a step", supervisor)
                 had, victims = logged(run), processes(supervisor.pid)
                 os.kill(victims[number], kind)
                 gone = until(
                     lambda pids=victims: not set(pids.values()) & set(processes(supervisor.pid).values()), "an end"
                 )
-                back = gone + until(lambda had=had: logged(run) > had, "a step after the restart")
+                back = gone + until(lambda had=had: logged(run) > had, "a step after the restart", supervisor)
                 results.setdefault((kind.name, number), []).append((gone, back))
                 print(
                     f"{kind.name} to process {number}: gone {gone:.1f} s, back {back:.1f} s",
