@@ -4,7 +4,7 @@
 
 Trains the demo's first stage as two processes of this machine under launch/supervise.py. Again and again one of them,
 the coordinator in every second case, gets SIGTERM, as a preemption gives, or SIGKILL. Measured by the wall clock: until
-both processes are gone, and until the run, started again, has logged steps that it had not when it was hit. Prints a
+both processes are gone, and until the run, started again, has logged steps beyond those that it had then. Prints a
 table of medians and of the longest; a run that does not come back is an error. The data are those of
 benchmarks/kill.py, made in the same folder.
 """
@@ -82,11 +82,13 @@ def main() -> None:
                 number, kind = turn % 2, (signal.SIGTERM, signal.SIGKILL)[turn // 2 % 2]
                 had = logged(run)
                 until(lambda had=had: logged(run) > had, "a step", supervisor)
-                had, victims = logged(run), processes(supervisor.pid)
+                victims = processes(supervisor.pid)
                 os.kill(victims[number], kind)
+                before = set(victims.values())
                 gone = until(
-                    lambda pids=victims: not set(pids.values()) & set(processes(supervisor.pid).values()), "an end"
+                    lambda pids=before: not pids & set(processes(supervisor.pid).values()), "an end", supervisor
                 )
+                had = logged(run)
                 back = gone + until(lambda had=had: logged(run) > had, "a step after the restart", supervisor)
                 results.setdefault((kind.name, number), []).append((gone, back))
                 print(
