@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from midillm_jax.training.estimate import two_digits
+
 GIB = 1 << 30
 
 
@@ -87,11 +89,6 @@ def compile_plan(arguments: list[str], file: Path) -> None:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
 
-def two(value: float) -> str:
-    """Two digits, or all before the point."""
-    return f"{value:.2g}" if value < 9.95 else f"{value:,.0f}"
-
-
 def table(results: dict[str, dict]) -> str:
     """A Markdown table of estimates; seconds, hours and MFU at the roofline."""
     lines = [
@@ -108,7 +105,7 @@ def table(results: dict[str, dict]) -> str:
             f"| {name} | {found['chips']} | {mesh} | {found['rows_a_chip']:g} "
             f"| {memory['total'] / GIB:.2f} of {memory['chip'] / GIB:.0f} "
             f"| {1e3 * found['seconds']['step']:.0f} ({found['bound']}) | {found['mfu']:.0%} "
-            f"| {found['tokens_per_second']:,.0f} | {two(found['hours'])} | {two(found['chip_hours'])} |"
+            f"| {found['tokens_per_second']:,.0f} | {two_digits(found['hours'])} | {two_digits(found['chip_hours'])} |"
         )
     return "\n".join(lines)
 

@@ -14,8 +14,7 @@ ATTENDED = "attended"
 
 MOST_BLOCKS = 8
 LEAST_BLOCK = 64
-"""Blocks of queries that :func:`packed` is unrolled into at most, and queries in one at least. Rows of 510 and heads of
-32 or 64 on two CPU cores: 0.5 to 0.8 of the time of the whole square, forward and backward (2026-11-27)."""
+"""Blocks of queries that :func:`packed` is unrolled into at most, and queries in one at least."""
 
 SPLASH_MULTIPLE = 128
 """A row given to the splash kernel is a multiple of this long: the lanes of a TPU's vector register."""

@@ -10,7 +10,7 @@ _LLAMA_NOTICE = (
     "Llama 3.2 is licensed under the Llama 3.2 Community License, "
     "Copyright \u00a9 Meta Platforms, Inc. All Rights Reserved.\n"
 )
-_LICENCES = ("LICENSE*", "NOTICE*", "USE_POLICY*")
+LICENCE_FILES = ("LICENSE*", "NOTICE*", "USE_POLICY*")
 
 
 def is_llama(model: ModelConfig, origin: str) -> bool:
@@ -27,7 +27,7 @@ def licences(model: ModelConfig, origin: str) -> dict[str, bytes]:
     base = Path(origin) if origin else None
     found = {}
     if base is not None and base.is_dir():
-        found = {path.name: path.read_bytes() for pattern in _LICENCES for path in sorted(base.glob(pattern))}
+        found = {path.name: path.read_bytes() for pattern in LICENCE_FILES for path in sorted(base.glob(pattern))}
     if is_llama(model, origin):
         found["NOTICE"] = _LLAMA_NOTICE.encode()
     return found

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 from midillm_jax.errors import UserError
+from midillm_jax.model.hf_card import LICENCE_FILES
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_WANTED = ["*.json", "*.safetensors", "tokenizer.model", "LICENSE*", "NOTICE*", "USE_POLICY*"]
+_WANTED = ["*.json", "*.safetensors", "tokenizer.model", *LICENCE_FILES]
 """Files of a repository that are read here; pickled weights are not."""
 
 

@@ -235,13 +235,13 @@ def show(found: Estimate, price: float | None) -> None:
     add("MFU at the roofline", f"{found.mfu:.1%}")
     add("tokens a second", f"{found.step_tokens / found.step_seconds:,.0f}{_expect(found)}")
     add("the whole run", f"{config.steps:,} steps, {tokens / 1e9:.2f} B tokens")
-    add("hours", f"{_two(found.hours)}{_range(found, found.hours)}")
-    add("chip-hours", f"{_two(chip_hours)}{_range(found, chip_hours)}")
+    add("hours", f"{two_digits(found.hours)}{_range(found, found.hours)}")
+    add("chip-hours", f"{two_digits(chip_hours)}{_range(found, chip_hours)}")
     if price is None:
         add("cost", "say what a chip costs an hour: --price-per-chip-hour")
     else:
         cost = price * chip_hours
-        add("cost", f"{_two(cost)} at {price:g} a chip and hour{_range(found, cost)}")
+        add("cost", f"{two_digits(cost)} at {price:g} a chip and hour{_range(found, cost)}")
     # As wide as the terminal; 100 columns where the output is a file.
     Console(width=None if sys.stdout.isatty() else 100).print(table)
     print("Compiled, not run. Hours are of train steps alone.")
@@ -259,10 +259,10 @@ def _range(found: Estimate, least: float) -> str:
     if found.expected_share is None:
         return ""
     low, high = found.expected_share
-    return f"; expect {_two(least / high)} to {_two(least / low)}"
+    return f"; expect {two_digits(least / high)} to {two_digits(least / low)}"
 
 
-def _two(value: float) -> str:
+def two_digits(value: float) -> str:
     """Two digits, or all before the point."""
     return f"{value:.2g}" if value < 9.95 else f"{value:,.0f}"
 

@@ -86,11 +86,18 @@ def origin(config: Config) -> str:
 
 def saved_step(where: str) -> tuple[Path, int]:
     """Run folder and step of a checkpoint that :func:`load_params` reads."""
+    run, step = _named(where)
+    if step is None:
+        step = max(int(each.name) for each in (run / FOLDER).iterdir() if each.name.isdigit())
+    return run, step
+
+
+def _named(where: str) -> tuple[Path, int | None]:
+    """Run folder, and the step where ``RUN/STEP`` names one."""
     path = Path(where)
-    if not (path / FOLDER).is_dir() and path.name.isdigit():
-        run = path.parent.parent if path.parent.name == FOLDER else path.parent
-        return run, int(path.name)
-    return path, max(int(each.name) for each in (path / FOLDER).iterdir() if each.name.isdigit())
+    if (path / FOLDER).is_dir() or not path.name.isdigit():
+        return path, None
+    return path.parent.parent if path.parent.name == FOLDER else path.parent, int(path.name)
 
 
 def load_trained(where: str) -> tuple[Config, Params]:
@@ -104,11 +111,7 @@ def _definition(config: Config) -> Definition:
 
 def _load_saved(where: str) -> tuple[Config, Params, Path]:
     """Config and weights of a checkpoint, and the run's folder."""
-    path = Path(where)
-    wanted: int | None = None
-    if not (path / FOLDER).is_dir() and path.name.isdigit():
-        wanted, path = int(path.name), path.parent
-        path = path.parent if path.name == FOLDER else path
+    path, wanted = _named(where)
     folder = (path / FOLDER).absolute()
     if not folder.is_dir():
         raise UserError(f"{where}: no checkpoints there; expected the folder of a run, such as runs/NAME, or RUN/STEP.")
