@@ -94,6 +94,20 @@ class TokenRequest:
         return len(self.prompt) + len(self.history) + 3 * self.max_triples
 
 
+def check_lengths(requests: Sequence[TokenRequest], context_length: int) -> None:
+    """What every engine asks before it begins.
+
+    Raises:
+        UserError: a request is longer than the context.
+    """
+    for request in requests:
+        if request.length > context_length:
+            raise UserError(
+                f"a sequence of {request.length} tokens was asked for, of which {len(request.prompt)} are its "
+                f"prompt, but the model's context holds {context_length}; ask for fewer notes"
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class Progress:
     """What an engine is doing now; it says so at the start of each stage and, while decoding, as it goes on."""

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from midillm_jax.errors import UserError
-from midillm_jax.inference.request import Progress, TokenRequest
+from midillm_jax.inference.request import Progress, TokenRequest, check_lengths
 from midillm_jax.model.llama import Cache, Definition, Params, head_table
 from midillm_jax.music import grammar
 from midillm_jax.music.vocab import (
@@ -211,12 +211,7 @@ class JaxEngine:
         Raises:
             UserError: a request is longer than the context, or the model's numbers are not finite.
         """
-        for request in requests:
-            if request.length > self.context_length:
-                raise UserError(
-                    f"a sequence of {request.length} tokens was asked for, of which {len(request.prompt)} are its "
-                    f"prompt, but the model's context holds {self.context_length}; ask for fewer notes"
-                )
+        check_lengths(requests, self.context_length)
         total = sum(request.max_triples for request in requests)
         results: list[np.ndarray] = []
         while len(results) < len(requests):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from midillm_jax.errors import UserError
-from midillm_jax.inference.request import Progress, TokenRequest
+from midillm_jax.inference.request import Progress, TokenRequest, check_lengths
 from midillm_jax.music.vocab import SEPARATOR, VOCAB_SIZE
 
 _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
@@ -94,12 +94,7 @@ class VllmEngine:
         tell = report or (lambda now: None)
         tell(Progress("prefill", 0, total))
         engine = self._llm.llm_engine
-        for request in requests:
-            if request.length > self.context_length:
-                raise UserError(
-                    f"a sequence of {request.length} tokens was asked for, of which {len(request.prompt)} are its "
-                    f"prompt, but this engine's context holds {self.context_length}; ask for fewer notes"
-                )
+        check_lengths(requests, self.context_length)
         for index, request in enumerate(requests):
             history = [self.text_vocab_size + amt_id for amt_id in request.history]
             parameters = SamplingParams(
