@@ -34,7 +34,8 @@ WAIT_SECONDS = 1800
 SHUTDOWN_SECONDS = 60
 """Longest that a process which is done waits for the others to be."""
 GRACE_SECONDS = 15
-"""Longest that a process which failed waits for the others to fail likewise, and they go on; the heartbeat if less."""
+"""Longest that a process which failed waits for the others to fail likewise, and they go on; half the heartbeat if
+that is less, so that they have said why before the end of this one is taken for a death."""
 FAILURES = "midillm_jax/failed/"
 """Keys of the processes' shared table: what ended each of them."""
 GONE = "midillm_jax/gone/"
@@ -203,7 +204,7 @@ def _positive(name: str) -> int | None:
 
 def _patience() -> int:
     """Seconds from a failure to the end of the processes that do not share it."""
-    grace = min(GRACE_SECONDS, _positive(HEARTBEAT) or DEFAULT_HEARTBEAT)
+    grace = min(GRACE_SECONDS, (_positive(HEARTBEAT) or DEFAULT_HEARTBEAT) // 2)
     # With process 0 goes the service by which the others learn, and they are aborted: it goes last.
     return grace if jax.process_index() else grace + 5
 

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -189,7 +190,7 @@ def test_a_mistake_of_all_is_told_once(wide: Config, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_one_that_fails_alone_ends_the_others(wide: Config, tmp_path: Path) -> None:
     arguments = [command(wide, tmp_path), command(wide, tmp_path, "--data.tokenizer", "nowhere.model")]
-    done = ended(start(arguments, tmp_path / "logs", MIDILLM_HEARTBEAT_SECONDS="10"), tmp_path / "logs")
+    done = ended(start(arguments, tmp_path / "logs", MIDILLM_HEARTBEAT_SECONDS="20"), tmp_path / "logs")
     assert done[1].code == 2, done
     assert len(done[1].errors) == 1
     assert "nowhere.model" in done[1].errors[0]
@@ -208,6 +209,12 @@ def test_one_that_is_killed_ends_the_others(wide: Config, tmp_path: Path) -> Non
     assert done[0].code not in (0, 2)
 
 
+def without_gloo(said: str) -> str:
+    """Without what Gloo's threads say of their connections, piece by piece and into each other's lines."""
+    pieces = r"\[Gloo\] Rank|is connected to|peer ranks\.|Expected number of connected peer ranks is :"
+    return re.sub(rf"({pieces}) *\d*", "", re.sub(rf"\d+ (?={pieces})", "", said))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_several_processes_log_what_one_does(wide: Config, shelf: Path, processes: int) -> None:
@@ -215,8 +222,7 @@ def test_several_processes_log_what_one_does(wide: Config, shelf: Path, processe
     assert len(log_of(alone)) == 5
     assert_same_log(log_of(alone), log_of(folder))
     for number in range(1, processes):
-        said = (shelf / f"by{processes}-logs" / f"{number}.out").read_text().splitlines()
-        assert [line for line in said if line and not line.startswith("[Gloo]")] == []
+        assert without_gloo((shelf / f"by{processes}-logs" / f"{number}.out").read_text()).split() == []
     assert "done: " in (shelf / f"by{processes}-logs" / "0.out").read_text()
     assert len(list((folder / "tensorboard").iterdir())) == 1
 
