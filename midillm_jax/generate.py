@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from midillm_jax import commands
 from midillm_jax.errors import UserError
 from midillm_jax.files import write_whole
-from midillm_jax.inference import compose, request
+from midillm_jax.inference import compose, engine, request
 from midillm_jax.music import render
 from midillm_jax.music.instruments import PROGRAM_NAMES
 from midillm_jax.music.midi import NoteTable
@@ -76,7 +76,7 @@ def _write_music(chosen: Arguments, wanted: request.MusicRequest) -> None:
         task = bar.add_task("loading the model", total=None, notes="")
         model = compose.load_model(chosen.model, chosen.backend, chosen.quantization)
 
-        def report(now: request.Progress) -> None:
+        def report(now: engine.Progress) -> None:
             stages = {"compile": "compiling", "prefill": "reading the prompt", "decode": "writing", "done": "writing"}
             bar.update(
                 task,

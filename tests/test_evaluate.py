@@ -16,7 +16,7 @@ from midillm_jax.config import ModelConfig
 from midillm_jax.data.demo import write_band
 from midillm_jax.data.shards import Manifest, Piece, ShardWriter, pack_piece, write_manifest
 from midillm_jax.errors import UserError
-from midillm_jax.inference.sampler import JaxEngine
+from midillm_jax.inference.jax_engine import JaxEngine
 from midillm_jax.model import hf
 from midillm_jax.model.llama import INFERENCE, Definition
 from midillm_jax.music.midi import read_midi

@@ -20,7 +20,8 @@ from midillm_jax.errors import UserError
 from midillm_jax.evaluation.inputs import Prompt, fingerprint
 from midillm_jax.files import write_whole
 from midillm_jax.inference.compose import MusicModel, token_requests
-from midillm_jax.inference.request import MusicRequest, Progress, TokenRequest
+from midillm_jax.inference.engine import Progress
+from midillm_jax.inference.request import MusicRequest, TokenRequest
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable, write_midi

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 
 from midillm_jax.errors import UserError
-from midillm_jax.inference.request import Engine, MusicRequest, Progress, TokenRequest
+from midillm_jax.inference.engine import Engine, Progress
+from midillm_jax.inference.request import MusicRequest, TokenRequest
 from midillm_jax.model import hf_config, hub
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import decode_notes
@@ -100,7 +101,7 @@ def load_model(
 
 
 def _jax_engine(root: Path) -> Engine:
-    from midillm_jax.inference.sampler import JaxEngine
+    from midillm_jax.inference.jax_engine import JaxEngine
     from midillm_jax.model import hf
 
     return JaxEngine(*hf.load_music_model(root))

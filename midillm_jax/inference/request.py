@@ -1,10 +1,6 @@
-"""What a person asks for, what an engine gets, and what an engine is. Nothing here knows a model."""
+"""What a person asks for, and what an engine gets. Nothing here knows a model."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
-
-import numpy as np
 
 from midillm_jax.errors import UserError
 from midillm_jax.music.grammar import Limits
@@ -92,49 +88,3 @@ class TokenRequest:
     def length(self) -> int:
         """Tokens of the finished sequence at most."""
         return len(self.prompt) + len(self.history) + 3 * self.max_triples
-
-
-def check_lengths(requests: Sequence[TokenRequest], context_length: int) -> None:
-    """What every engine asks before it begins.
-
-    Raises:
-        UserError: a request is longer than the context.
-    """
-    for request in requests:
-        if request.length > context_length:
-            raise UserError(
-                f"a sequence of {request.length} tokens was asked for, of which {len(request.prompt)} are its "
-                f"prompt, but the model's context holds {context_length}; ask for fewer notes"
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """What an engine is doing now; it says so at the start of each stage and, while decoding, as it goes on."""
-
-    stage: Literal["compile", "prefill", "decode", "done"]
-    triples: int
-    """Written so far, over all sequences of the call."""
-    total: int
-    """Written at most."""
-
-
-class Engine(Protocol):
-    """Turns token requests into amt_ids. Every engine keeps to the grammar of music/grammar.py."""
-
-    @property
-    def name(self) -> str:
-        """As on the command line."""
-
-    @property
-    def text_vocab_size(self) -> int:
-        """token_id = amt_id + this."""
-
-    @property
-    def context_length(self) -> int:
-        """Longest sequence, prompt included."""
-
-    def generate(
-        self, requests: Sequence[TokenRequest], report: Callable[[Progress], None] | None = None
-    ) -> list[np.ndarray]:
-        """Whole triples written for each request, int32 [3n], its SEPARATOR triple included if it ended with one."""

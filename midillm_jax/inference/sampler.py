@@ -1,24 +1,17 @@
-"""The JAX engine: a jitted prefill, then a jitted loop over triples whose three slots each see only their own rows.
+"""What the JAX engine computes: a prefill, then a loop over triples whose three slots each see only their own rows.
 
 Under the grammar only one slot's ids can win, so the head is computed for that slot's slice of the table alone.
 Noise is indexed by (seed, output, step, index within the slot), step being the number of music tokens before: a
 masked computation over the whole head draws the same ids, and a request draws the same ids whatever shares its batch
 (up to float rounding, which differs between batch sizes).
-
-Shapes come in few buckets (rows, prompt length, cache length), and each is compiled once.
 """
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from midillm_jax.errors import UserError
-from midillm_jax.inference.request import Progress, TokenRequest, check_lengths
-from midillm_jax.model.llama import Cache, Definition, Params, head_table
+from midillm_jax.model.llama import Cache, Definition, Params
 from midillm_jax.music import grammar
 from midillm_jax.music.vocab import (
     DURATION_OFFSET,
@@ -31,22 +24,9 @@ from midillm_jax.music.vocab import (
     SEPARATOR,
 )
 
-ROW_BUCKETS = (1, 4, 8, 16, 32)
-"""Sequences decoded together."""
-PROMPT_BUCKET = 64
-"""Prompts are padded on the left to a multiple of this."""
-CACHE_BUCKET = 256
-"""The cache is made for a multiple of this many tokens."""
-CONTROL_BUCKET = 64
-"""Controls are padded to a multiple of this."""
-CHUNK_TRIPLES = 16
-"""Triples written between two looks at the clock; the host waits once a chunk."""
-
 Heads = tuple[jax.Array, jax.Array, jax.Array]
 """The head's rows of the onset, duration and note slot, each [D, W]: on a CPU, x @ head is fastest when the table
 is stored transposed."""
-Compiled = dict[tuple[Any, ...], Any]
-"""Compiled functions by what they were compiled for."""
 
 
 class Batch(NamedTuple):
@@ -127,24 +107,39 @@ def draw(logits: jax.Array, mask: jax.Array, noise: jax.Array, temperature: jax.
     return jax.lax.while_loop(unsettled, again, nothing)[1]
 
 
-def _prefill(
-    definition: Definition, cache_length: int, params: Params, tokens: jax.Array, lengths: jax.Array
+def prefill(
+    definition: Definition, cache_length: int, params: Params, tokens: jax.Array, lengths: jax.Array, rows: jax.Array
 ) -> tuple[jax.Array, Cache]:
-    """Prompts int32 [B, P], padded on the left -> hidden state of the last token [B, D], cache."""
+    """Reads prompts, each once, for the rows that begin with them.
+
+    Args:
+        definition: the model.
+        cache_length: tokens that the cache has room for.
+        params: its weights.
+        tokens: int32 [U, P], padded on the left.
+        lengths: int32 [U], tokens without padding.
+        rows: int32 [B], which prompt a row begins with; where U = B, row i begins with prompt i.
+
+    Returns:
+        the hidden state of each row's last token [B, D], and a cache of B rows.
+    """
     positions = jnp.arange(tokens.shape[1])[None, :] - (tokens.shape[1] - lengths)[:, None]
     cache = definition.init_cache(tokens.shape[0], cache_length)
     hidden, cache = definition.extend(params, tokens, jnp.maximum(positions, 0), positions >= 0, cache)
-    return hidden[:, -1], cache
+    if tokens.shape[0] == rows.shape[0]:
+        return hidden[:, -1], cache
+    spread = Cache(cache.keys[:, rows], cache.values[:, rows], cache.valid[rows], cache.length)
+    return hidden[rows, -1], spread
 
 
-def _decode(
-    definition: Definition, text_vocab_size: int, params: Params, heads: Heads, batch: Batch, carry: Carry
+def decode(
+    definition: Definition, text_vocab_size: int, triples: int, params: Params, heads: Heads, batch: Batch, carry: Carry
 ) -> Carry:
-    """Writes up to CHUNK_TRIPLES more triples a row; ends early when every row has ended."""
-    until = jnp.minimum(carry.triple + CHUNK_TRIPLES, carry.ids.shape[1])
+    """Writes up to so many more triples a row; ends early when every row has ended."""
+    until = jnp.minimum(carry.triple + triples, carry.ids.shape[1])
 
     def running(carry: Carry) -> jax.Array:
-        return (carry.triple < until) & ~jnp.all(_ended(batch, carry))
+        return (carry.triple < until) & ~jnp.all(ended(batch, carry))
 
     def write(carry: Carry) -> Carry:
         hidden, cache, state, triple = carry.hidden, carry.cache, carry.state, []
@@ -169,140 +164,6 @@ def _decode(
     return jax.lax.while_loop(running, write, carry)
 
 
-def _ended(batch: Batch, carry: Carry) -> jax.Array:
+def ended(batch: Batch, carry: Carry) -> jax.Array:
     """Rows that have nothing more to write: bool [B]."""
     return grammar.has_closed(carry.state) | (carry.triple >= batch.max_triples)
-
-
-class JaxEngine:
-    """The Engine of inference/request.py over model/llama.py, on whatever device JAX has."""
-
-    name = "jax"
-
-    def __init__(
-        self,
-        definition: Definition,
-        params: Params,
-        max_rows: int = ROW_BUCKETS[-1],
-        compiled: Compiled | None = None,
-    ) -> None:
-        """An engine over weights that stay as they are.
-
-        Args:
-            definition: the model.
-            params: its weights, all on one device.
-            max_rows: bounds the sequences decoded together, and with it the cache's memory.
-            compiled: what engines of this definition have compiled, for weights of these types on this device; this one
-                adds to it. Whoever makes an engine for other weights of a model again and again compiles once.
-        """
-        self.text_vocab_size = definition.config.text_vocab_size
-        self.context_length = definition.config.context_length
-        self._definition = definition
-        self._params = params
-        self._buckets = [rows for rows in ROW_BUCKETS if rows <= max_rows]
-        self._heads = jax.jit(slot_heads, static_argnums=1)(head_table(params), self.text_vocab_size)
-        self._compiled: Compiled = {} if compiled is None else compiled
-
-    def generate(
-        self, requests: Sequence[TokenRequest], report: Callable[[Progress], None] | None = None
-    ) -> list[np.ndarray]:
-        """See :class:`midillm_jax.inference.request.Engine`.
-
-        Raises:
-            UserError: a request is longer than the context, or the model's numbers are not finite.
-        """
-        check_lengths(requests, self.context_length)
-        total = sum(request.max_triples for request in requests)
-        results: list[np.ndarray] = []
-        while len(results) < len(requests):
-            part = requests[len(results) : len(results) + self._buckets[-1]]
-            written = sum(len(ids) // 3 for ids in results)
-
-            def tell(stage: Any, triples: int, written: int = written) -> None:
-                if report is not None:
-                    report(Progress(stage, written + triples, total))
-
-            results.extend(self._generate_batch(part, tell))
-        if report is not None:
-            report(Progress("done", total, total))
-        return results
-
-    def _generate_batch(self, requests: Sequence[TokenRequest], tell: Callable[[Any, int], None]) -> list[np.ndarray]:
-        rows = next(bucket for bucket in self._buckets if bucket >= len(requests))
-        # Rows without a request repeat the first and write nothing.
-        padded = [*requests, *[requests[0]] * (rows - len(requests))]
-        lengths = np.array([len(request.prompt) + len(request.history) for request in padded], np.int32)
-        prompt_length = _round_up(int(lengths.max()), PROMPT_BUCKET)
-        most = max(request.max_triples for request in requests)
-        cache_length = _round_up(prompt_length + 3 * most, CACHE_BUCKET)
-        tokens = np.zeros((rows, prompt_length), np.int32)
-        for row, request in enumerate(padded):
-            history = np.asarray(request.history, np.int32) + self.text_vocab_size
-            tokens[row, prompt_length - lengths[row] :] = np.concatenate([request.prompt, history])
-        batch = self._batch(padded, len(requests), lengths)
-        state = np.stack([grammar.replay(request.history, request.limits) for request in padded])
-        prefill = functools.partial(_prefill, self._definition, cache_length)
-        hidden, cache = self._run(prefill, "prefill", (cache_length,), (self._params, tokens, lengths), tell)
-        ids = jnp.zeros((rows, (cache_length - prompt_length) // 3, 3), jnp.int32)
-        carry = Carry(jnp.int32(0), hidden, cache, jnp.asarray(state), ids, jnp.array(True))
-        decode = functools.partial(_decode, self._definition, self.text_vocab_size)
-        while True:
-            carry = self._run(decode, "decode", (), (self._params, self._heads, batch, carry), tell, int(carry.triple))
-            if not carry.finite:
-                raise UserError("the model gave numbers that are not finite; its weights are broken, use another file")
-            if bool(jnp.all(_ended(batch, carry))):
-                break
-        return [
-            _cut(ids[: request.max_triples])
-            for ids, request in zip(np.asarray(carry.ids[:, : int(carry.triple)]), requests, strict=False)
-        ]
-
-    def _batch(self, padded: Sequence[TokenRequest], real: int, lengths: np.ndarray) -> Batch:
-        """Numpy request fields as arrays of a batch."""
-        seeds = np.array([request.seed for request in padded], np.uint32)
-        outputs = np.array([request.output for request in padded], np.uint32)
-        keys = jax.vmap(lambda seed, output: jax.random.fold_in(jax.random.key(seed), output))(seeds, outputs)
-        most = max(len(request.controls) // 3 for request in padded)
-        return Batch(
-            limits=jax.tree.map(jnp.asarray, grammar.pack_limits([request.limits for request in padded])),
-            controls=jax.tree.map(
-                jnp.asarray,
-                grammar.pack_controls([request.controls for request in padded], _round_up(most, CONTROL_BUCKET)),
-            ),
-            keys=keys,
-            written=jnp.array([len(request.history) for request in padded], jnp.int32),
-            positions=jnp.asarray(lengths),
-            max_triples=jnp.array([r.max_triples if row < real else 0 for row, r in enumerate(padded)], jnp.int32),
-            temperature=jnp.array([request.temperature for request in padded], jnp.float32),
-            top_p=jnp.array([request.top_p for request in padded], jnp.float32),
-        )
-
-    def _run(
-        self,
-        function: Callable[..., Any],
-        stage: Any,
-        static: tuple[int, ...],
-        arguments: tuple[Any, ...],
-        tell: Callable[[Any, int], None],
-        triples: int = 0,
-    ) -> Any:
-        """Calls a function compiled for these shapes, compiling it first if they are new."""
-        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(arguments[1:]))
-        key = (stage, *static, shapes)
-        if key not in self._compiled:
-            tell("compile", triples)
-            # A prefill has nothing to give up; the loop's carry, cache and all, is written in place.
-            donate = (3,) if stage == "decode" else ()
-            self._compiled[key] = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
-        tell(stage, triples)
-        return self._compiled[key](*arguments)
-
-
-def _cut(triples: np.ndarray) -> np.ndarray:
-    """int32 [T, 3] -> flat ids up to and including the first SEPARATOR triple."""
-    ends = np.flatnonzero(triples[:, ONSET_SLOT] == SEPARATOR)
-    return triples[: ends[0] + 1 if len(ends) else None].reshape(-1)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

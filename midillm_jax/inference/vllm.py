@@ -7,14 +7,15 @@ up to the rounding of nearly equal logits.
 
 import importlib.metadata
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from midillm_jax.errors import UserError
-from midillm_jax.inference.request import Progress, TokenRequest, check_lengths
+from midillm_jax.inference.engine import Engine, Stage, Written, check_length
+from midillm_jax.inference.request import TokenRequest
 from midillm_jax.music.vocab import SEPARATOR, VOCAB_SIZE
 
 _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
@@ -23,8 +24,8 @@ _ENTRY_POINT = "midillm_jax.inference.vllm_grammar:Grammar"
 """In group vllm.logits_processors, as setup.py registers it."""
 
 
-class VllmEngine:
-    """The Engine of inference/request.py over vllm.LLM."""
+class VllmEngine(Engine):
+    """The Engine of inference/engine.py over vllm.LLM."""
 
     name = "vllm"
 
@@ -76,55 +77,58 @@ class VllmEngine:
         model = self._llm.llm_engine.model_config
         self.context_length = int(model.max_model_len)
         self.text_vocab_size = int(model.hf_text_config.vocab_size) - VOCAB_SIZE
+        self._keys = 0
+        self._told: dict[int, int] = {}  # key -> tokens of it that a step has returned
 
-    def generate(
-        self, requests: Sequence[TokenRequest], report: Callable[[Progress], None] | None = None
-    ) -> list[np.ndarray]:
-        """See :class:`midillm_jax.inference.request.Engine`.
-
-        Raises:
-            UserError: a request is longer than the context.
-        """
+    def add(self, request: TokenRequest) -> int:
+        """See :meth:`midillm_jax.inference.engine.Engine.add`."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
         from midillm_jax.inference import vllm_grammar
 
-        total = sum(request.max_triples for request in requests)
-        tell = report or (lambda now: None)
-        tell(Progress("prefill", 0, total))
-        engine = self._llm.llm_engine
-        check_lengths(requests, self.context_length)
-        for index, request in enumerate(requests):
-            history = [self.text_vocab_size + amt_id for amt_id in request.history]
-            parameters = SamplingParams(
-                temperature=request.temperature,
-                top_p=request.top_p,
-                # One seed an output; any function of both would do.
-                seed=(request.seed << 20) + request.output,
-                max_tokens=3 * request.max_triples,
-                stop_token_ids=[self.text_vocab_size + SEPARATOR],
-                detokenize=False,
-                extra_args={vllm_grammar.ARGUMENT: vllm_grammar.to_argument(request.limits, request.controls)},
-            )
-            engine.add_request(str(index), TokensPrompt(prompt_token_ids=[*request.prompt, *history]), parameters)
-        written: dict[int, list[int]] = {}
-        try:
-            while engine.has_unfinished_requests():
-                for output in engine.step():
-                    written[int(output.request_id)] = list(output.outputs[0].token_ids)
-                tell(Progress("decode", sum(map(len, written.values())) // 3, total))
-        finally:
-            # After Ctrl-C the engine must not go on with these when it is asked for others.
-            if engine.has_unfinished_requests():
-                engine.abort_request([str(index) for index in range(len(requests))])
-        tell(Progress("done", total, total))
-        return [self._amt_ids(written[index]) for index in range(len(requests))]
+        check_length(request, self.context_length)
+        history = [self.text_vocab_size + amt_id for amt_id in request.history]
+        parameters = SamplingParams(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            # One seed an output; any function of both would do.
+            seed=(request.seed << 20) + request.output,
+            max_tokens=3 * request.max_triples,
+            stop_token_ids=[self.text_vocab_size + SEPARATOR],
+            detokenize=False,
+            extra_args={vllm_grammar.ARGUMENT: vllm_grammar.to_argument(request.limits, request.controls)},
+        )
+        self._keys += 1
+        prompt = TokensPrompt(prompt_token_ids=[*request.prompt, *history])
+        self._llm.llm_engine.add_request(str(self._keys), prompt, parameters)
+        self._told[self._keys] = 0
+        return self._keys
 
-    def _amt_ids(self, token_ids: list[int]) -> np.ndarray:
-        """What was written as whole triples: vLLM stops at the first id of the SEPARATOR triple."""
-        ids = np.array(token_ids, np.int32) - self.text_vocab_size
-        return np.append(ids, [SEPARATOR, SEPARATOR]).astype(np.int32) if ids[-1] == SEPARATOR else ids
+    def drop(self, key: int) -> None:
+        """See :meth:`midillm_jax.inference.engine.Engine.drop`."""
+        if self._told.pop(key, None) is not None:
+            self._llm.llm_engine.abort_request([str(key)])
+
+    def step(self, tell: Callable[[Stage], None] = lambda stage: None) -> list[Written]:
+        """See :meth:`midillm_jax.inference.engine.Engine.step`: a token of each, prompts as they come in."""
+        tell("prefill" if 0 in self._told.values() else "decode")
+        written = []
+        for output in self._llm.llm_engine.step():
+            key, token_ids = int(output.request_id), output.outputs[0].token_ids
+            if key not in self._told:
+                continue
+            told, whole = self._told[key], len(token_ids) // 3 * 3
+            ids = np.array(token_ids[told:whole], np.int32) - self.text_vocab_size
+            if output.finished:
+                if len(token_ids) > whole:  # vLLM stops at the first id of the SEPARATOR triple
+                    ids = np.append(ids, [SEPARATOR] * 3)
+                del self._told[key]
+            else:
+                self._told[key] = whole
+            if len(ids) or output.finished:
+                written.append(Written(key, ids.astype(np.int32), output.finished))
+        return written
 
 
 def _check_installed() -> None:

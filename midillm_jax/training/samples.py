@@ -26,8 +26,8 @@ from PIL import Image
 from midillm_jax.errors import UserError
 from midillm_jax.files import put_in_place, write_whole
 from midillm_jax.inference import compose
+from midillm_jax.inference.jax_engine import Compiled, JaxEngine
 from midillm_jax.inference.request import MusicRequest, TokenRequest
-from midillm_jax.inference.sampler import Compiled, JaxEngine
 from midillm_jax.model import finetune, sharding
 from midillm_jax.model.llama import Definition, Execution, Params
 from midillm_jax.music import grammar, render

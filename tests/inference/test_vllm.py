@@ -22,7 +22,8 @@ import pytest
 
 from midillm_jax.errors import UserError
 from midillm_jax.inference.compose import compose, load_model
-from midillm_jax.inference.request import MusicRequest, Progress, TokenRequest
+from midillm_jax.inference.engine import Progress
+from midillm_jax.inference.request import MusicRequest, TokenRequest
 from midillm_jax.music import grammar
 from midillm_jax.music.vocab import SEPARATOR
 from tests.inference import engine_case
