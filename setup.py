@@ -37,7 +37,8 @@ EXTRAS = {
     "tpu": ["jax[tpu]", "libtpu>=0.0.42"],
     "gpu": ["jax[cuda13]"],
     "vllm": ["torch", "vllm"],
-    "llamacpp": ["llama-cpp-python"],
+    # Exports for llama.cpp, and its engine, which pip builds with a C++ compiler.
+    "llamacpp": ["gguf>=0.19", "llama-cpp-python>=0.3.36"],
     "eval": ["onnxruntime", "pyloudnorm", "soundfile>=0.13", "transformers>=5"],
     "page": ["gradio"],
     "beam": ["apache-beam>=2.77"],
@@ -47,6 +48,7 @@ EXTRAS = {
         "apache-beam>=2.77",
         "gcp-storage-emulator>=2026.7",
         "gcsfs>=2026.10",
+        "gguf>=0.19",
         # libtpu, which compiles for TPU slices that are not here, has wheels for Linux alone.
         'jax[tpu]; sys_platform == "linux" and platform_machine == "x86_64"',
         "llama-models>=0.3",  # carries Llama 3's vocabulary, for one slow test

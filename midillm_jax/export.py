@@ -1,16 +1,16 @@
 """``python -m midillm_jax.export``: a checkpoint as a Hugging Face folder, for transformers, vLLM and ``generate``.
 
 The adapters of a finetuning are merged into the weights; with ``--format peft`` they are written on their own, as an
-adapter that the PEFT library loads over the base.
+adapter that the PEFT library loads over the base. With ``--format gguf`` the weights are a file for llama.cpp.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.model import finetune, hf, hf_card, hf_config, llama, peft
+from midillm_jax.model import finetune, gguf, hf, hf_card, hf_config, llama, peft
 from midillm_jax.text.tokenizer import load_tokenizer
 
 
@@ -22,14 +22,15 @@ class Arguments:
     """A run's folder, for its newest checkpoint, or RUN/STEP; with --verify alone, a Hugging Face folder."""
     out: Path | None = None
     """Folder to write; an earlier export there is replaced, anything else is left alone."""
-    format: Literal["model", "peft"] = "model"
-    """``model`` is a whole model; ``peft`` a finetuning's adapters alone, for the PEFT library."""
+    format: Literal["model", "gguf", "peft"] = "model"
+    """``model`` is a whole model; ``gguf`` one for llama.cpp; ``peft`` a finetuning's adapters alone, for PEFT."""
     shard_gb: float = 5.0
     """Weights beyond so many GB (1e9 bytes) go into several files with an index; 0 for one file."""
     verify: bool = False
     """Compares the folder's logits with those of transformers in float32; needs torch and transformers."""
-    dtype: hf.Dtype = "float32"
-    """Of the stored weights; float32 keeps those of a float32 run exactly."""
+    dtype: Literal["float32", "bfloat16", "float16", "q8_0"] = "float32"
+    """Of the stored weights; float32 keeps those of a float32 run exactly. bfloat16 is not for gguf, q8_0 (8 bits,
+    a scale for each 32 weights) for gguf alone."""
     tokenizer: str = ""
     """Where the run's text tokenizer is now, if it was moved since."""
     base: str = ""
@@ -39,13 +40,16 @@ class Arguments:
 def main(arguments: list[str]) -> None:
     """Writes the folder and prints what is in it."""
     chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.export", description=__doc__)
-    if chosen.verify and chosen.format == "peft":
-        raise UserError("--verify compares whole models; leave it out, or choose --format model.")
+    if chosen.verify and chosen.format != "model":
+        raise UserError("--verify compares what transformers loads; leave it out, or choose --format model.")
     if chosen.out is None:
         if not chosen.verify:
             raise UserError("--out is missing; name the folder to write, or compare one that is there with --verify.")
         print(_compared(Path(chosen.checkpoint)))
         return
+    dtypes = get_args(gguf.Dtype if chosen.format == "gguf" else hf.Dtype)
+    if chosen.dtype not in dtypes:
+        raise UserError(f"--dtype {chosen.dtype} is not for --format {chosen.format}; choose {' or '.join(dtypes)}.")
     folder, what = (_export_adapters if chosen.format == "peft" else _export_model)(chosen, chosen.out)
     print(f"{folder}: {what}")
     for file in sorted(file for file in folder.iterdir() if file.is_file()):
@@ -89,23 +93,38 @@ def _export_model(chosen: Arguments, out: Path) -> tuple[Path, str]:
     card = hf_card.card(
         config.model,
         config,
+        library="gguf" if chosen.format == "gguf" else "transformers",
         parameters=parameters,
         dtype=chosen.dtype,
         step=step,
         origin=origin,
         scores=run_log.held_out_figures(run, step),
     )
-    folder = hf.write_hf(
-        out,
-        config.model,
-        params,
-        tokenizer,
-        dtype=chosen.dtype,
-        generation=hf.Generation(max_new_tokens=min(hf.Generation.max_new_tokens, longest - 2)),
-        trained_with=config,
-        shard_bytes=round(chosen.shard_gb * 1e9) or None,
-        documents=hf_card.licences(config.model, origin) | {"README.md": card},
-    )
+    generation = hf.Generation(max_new_tokens=min(hf.Generation.max_new_tokens, longest - 2))
+    documents = hf_card.licences(config.model, origin) | {"README.md": card}
+    if chosen.format == "gguf":
+        folder = gguf.write_gguf(
+            out,
+            config.model,
+            params,
+            tokenizer,
+            dtype=cast(gguf.Dtype, chosen.dtype),
+            generation=generation,
+            trained_with=config,
+            documents=documents,
+        )
+    else:
+        folder = hf.write_hf(
+            out,
+            config.model,
+            params,
+            tokenizer,
+            dtype=cast(hf.Dtype, chosen.dtype),
+            generation=generation,
+            trained_with=config,
+            shard_bytes=round(chosen.shard_gb * 1e9) or None,
+            documents=documents,
+        )
     tied = "the head is the embedding table" if config.model.tie_embeddings else "the head has a table of its own"
     return folder, f"{parameters:,} parameters in {chosen.dtype}, {tied}"
 
@@ -118,7 +137,7 @@ def _export_adapters(chosen: Arguments, out: Path) -> tuple[Path, str]:
     config, trained = weights.load_trained(chosen.checkpoint)
     if chosen.base:
         config = dataclasses.replace(config, init_from=chosen.base)
-    folder = peft.write_peft(out, trained, config, dtype=chosen.dtype)
+    folder = peft.write_peft(out, trained, config, dtype=cast(hf.Dtype, chosen.dtype))
     count = finetune.trained_count(config.model, config.finetune)
     return folder, f"adapters of {count:,} parameters in {chosen.dtype}, for peft over {config.init_from}"
 

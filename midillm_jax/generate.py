@@ -44,7 +44,7 @@ class Arguments:
     programs: tuple[int, ...] = ()
     """General MIDI programs that may play, 128 for drums; all if none is given."""
     backend: compose.Backend = "auto"
-    """Engine: jax, or vllm (docs/serving.md); auto takes jax where it is installed."""
+    """Engine (docs/serving.md); auto takes llamacpp for a GGUF export, else jax where it is installed."""
     quantization: str | None = None
     """How vLLM quantises the weights as it loads them, such as fp8 on a GPU."""
     out: Path = Path("music")

@@ -15,6 +15,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.inference.engine import Engine, Progress
 from midillm_jax.inference.request import MusicRequest, TokenRequest
 from midillm_jax.model import hf_config, hub
+from midillm_jax.model.hf_folder import GGUF_FILE
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable, write_midi
@@ -22,7 +23,7 @@ from midillm_jax.music.vocab import AUTOREGRESS, MAX_GAP_TICKS, MAX_ONSET_TICKS,
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
-Backend = Literal["auto", "jax", "vllm"]
+Backend = Literal["auto", "jax", "vllm", "llamacpp"]
 
 _LEAST_TRIPLES = 2
 """A note and the end: a prompt that leaves less room is refused."""
@@ -69,7 +70,8 @@ def load_model(
     Args:
         folder: as ``python -m midillm_jax.export`` writes it, or MIDI-LLM's published one; or its name on the Hub.
         backend: ``jax`` computes in the type that the weights are stored in, float16 in float32; ``vllm`` is
-            inference/vllm.py; ``auto`` is jax where it is installed, else vllm.
+            inference/vllm.py, ``llamacpp`` inference/llamacpp.py; ``auto`` is llamacpp for a folder with a GGUF file,
+            for another jax where it is installed, else vllm.
         quantization: vLLM's name of a way to quantise weights as they are loaded, such as ``fp8``.
 
     Raises:
@@ -82,19 +84,24 @@ def load_model(
             f"{root}: no such folder; expected a model that `python -m midillm_jax.export` wrote, or OWNER/NAME of one "
             "on the Hugging Face Hub"
         )
-    if backend == "auto":
+    if backend == "auto" and (root / GGUF_FILE).is_file():
+        backend = "llamacpp"
+    elif backend == "auto":
         backend = "vllm" if importlib.util.find_spec("jax") is None else "jax"
     if quantization is not None and backend != "vllm":
         raise UserError(f"quantization {quantization} is vLLM's; give --backend vllm too, or leave it out")
-    engine = _vllm_engine(root, quantization) if backend == "vllm" else _jax_engine(root)
+    length = hf_config.row_length(root)
+    if backend == "vllm":
+        engine = _vllm_engine(root, quantization)
+    else:
+        engine = _llamacpp_engine(root, length) if backend == "llamacpp" else _jax_engine(root)
     tokenizer, rows = load_tokenizer(root), engine.text_vocab_size
     if tokenizer.vocab_size != rows:
         raise UserError(
             f"{tokenizer.files[0]}: this tokenizer has {tokenizer.vocab_size} ids, the model beside it {rows} text "
             "rows; put the tokenizer there that the model was trained with"
         )
-    length = min(hf_config.row_length(root), engine.context_length)
-    return MusicModel(engine, tokenizer, _closes(root, rows), length)
+    return MusicModel(engine, tokenizer, _closes(root, rows), min(length, engine.context_length))
 
 
 # Engines are imported where one is chosen, so that a machine without jax, or without vLLM, can import this module.
@@ -105,6 +112,16 @@ def _jax_engine(root: Path) -> Engine:
     from midillm_jax.model import hf
 
     return JaxEngine(*hf.load_music_model(root))
+
+
+def _llamacpp_engine(root: Path, context_length: int) -> Engine:
+    from midillm_jax.inference.llamacpp import LlamaCppEngine
+
+    if not (root / GGUF_FILE).is_file():
+        raise UserError(
+            f"{root}: has no {GGUF_FILE}, which --backend llamacpp reads; export the checkpoint with --format gguf"
+        )
+    return LlamaCppEngine(root / GGUF_FILE, context_length=context_length)
 
 
 def _vllm_engine(root: Path, quantization: str | None) -> Engine:

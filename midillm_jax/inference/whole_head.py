@@ -84,3 +84,29 @@ def split_prompt(token_ids: Sequence[int], text_vocab_size: int) -> np.ndarray:
     ids = np.asarray(token_ids, np.int32) - text_vocab_size
     music = np.flatnonzero(ids >= 0)
     return ids[music[0] + 1 :] if len(music) else ids[:0]
+
+
+def slot_logits(
+    logits: np.ndarray, state: np.ndarray, slot: int, limits: grammar.LimitArrays, text_vocab_size: int
+) -> np.ndarray:
+    """What :func:`masked_logits` leaves of rows that all stand at one slot, in numpy: that slot's logits alone.
+
+    Args:
+        logits: float32 [B, V].
+        state: int32 [B, K].
+        slot: at which the states stand.
+        limits: of the same rows.
+        text_vocab_size: token_id = amt_id + this.
+
+    Returns:
+        float32 [B, SLOT_WIDTHS[slot]], -inf where the grammar forbids; ``grammar.slot_ids`` gives their amt_ids.
+    """
+    music = logits[:, text_vocab_size : text_vocab_size + SEPARATOR + 1]
+    if slot == ONSET_SLOT:
+        with_end = np.concatenate((music[:, :MAX_ONSET_TICKS], music[:, SEPARATOR:]), 1)
+        found = grammar.fold_end(np, with_end, limits)
+    elif slot == DURATION_SLOT:
+        found = music[:, DURATION_OFFSET:NOTE_OFFSET]
+    else:
+        found = music[:, NOTE_OFFSET:CONTROL_OFFSET]
+    return np.where(grammar.allowed(np, state, slot, limits), found, np.float32(-np.inf))

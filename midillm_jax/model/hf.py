@@ -12,7 +12,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +51,9 @@ class Generation:
     temperature: float = 1.0
     top_p: float = 0.98
     max_new_tokens: int = 2046
+
+
+DEFAULTS = Generation()
 
 
 def _some(names: Iterable[str]) -> str:
@@ -146,6 +149,11 @@ def _open(root: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
         index = hf_config.read_json(root / INDEX_FILE, "the index of a sharded checkpoint")
         indexed = dict(hf_config.required(index, "weight_map", str(root / INDEX_FILE)))
         paths = [root / name for name in sorted(set(indexed.values()))]
+    elif (root / hf_folder.GGUF_FILE).is_file():
+        raise UserError(
+            f"{root}: holds weights for llama.cpp alone ({hf_folder.GGUF_FILE}); use --backend llamacpp, or export "
+            "the checkpoint again without --format gguf."
+        )
     else:
         found = _some(path.name for path in root.iterdir())
         raise UserError(
@@ -226,15 +234,12 @@ def write_hf(
     tokenizer: Tokenizer,
     *,
     dtype: Dtype = "float32",
-    generation: Generation = Generation(),
-    trained_with: Config | None = None,
     shard_bytes: int | None = None,
+    generation: Generation = DEFAULTS,
+    trained_with: Config | None = None,
     documents: Mapping[str, str | bytes] = {},
 ) -> Path:
-    """Writes a model folder: config.json, weights, generation_config.json, tokenizer files, midillm.json.
-
-    Padding rows of the table are left out. The folder is written beside and renamed; an export that was there
-    (it has a midillm.json) is replaced, anything else is left alone: a run, a downloaded model, files of one's own.
+    """Writes a model folder: weights as safetensors, and the files of :func:`write_folder`.
 
     Args:
         folder: to be made.
@@ -242,18 +247,51 @@ def write_hf(
         params: its weights in the tree of model/llama.py, in any floating dtype.
         tokenizer: the text tokenizer the model was trained with; its files go along.
         dtype: of the stored weights.
-        generation: sampling defaults.
-        trained_with: the resolved config of the run, kept in midillm.json.
         shard_bytes: weights beyond so many go into several files with an index; None for one file. A tensor is never
             cut, so a file may be as large as the largest.
+        generation: sampling defaults.
+        trained_with: the resolved config of the run, kept in midillm.json.
         documents: further files by name, such as README.md and a licence.
 
     Returns:
         the folder.
 
     Raises:
-        UserError: the tokenizer has another size, a weight is missing, unknown, misshapen or not finite, or the
-            folder holds something else.
+        UserError: as :func:`write_folder`, or a weight is missing, unknown, misshapen or not finite.
+    """
+    flat = checked(config, params)
+    with write_folder(
+        folder, config, tokenizer, dtype=dtype, generation=generation, trained_with=trained_with, documents=documents
+    ) as partial:
+        _write_weights(partial, config, flat, dtype, shard_bytes)
+    return Path(folder)
+
+
+@contextlib.contextmanager
+def write_folder(
+    folder: str | os.PathLike[str],
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    *,
+    dtype: Dtype,
+    generation: Generation,
+    trained_with: Config | None,
+    documents: Mapping[str, str | bytes],
+) -> Iterator[Path]:
+    """A model folder to put weights into: config.json, generation_config.json, tokenizer files, midillm.json.
+
+    Padding rows of the table are not for it. The folder is written beside and renamed; an export that was there
+    (it has a midillm.json) is replaced, anything else is left alone: a run, a downloaded model, files of one's own.
+
+    Args:
+        folder, config, tokenizer, generation, trained_with, documents: as for :func:`write_hf`.
+        dtype: that config.json names.
+
+    Yields:
+        the folder while it stands beside.
+
+    Raises:
+        UserError: the tokenizer has another size, or the folder holds something else.
     """
     target = Path(folder)
     if tokenizer.vocab_size != config.text_vocab_size:
@@ -262,7 +300,6 @@ def write_hf(
             f"{config.text_vocab_size} rows; expected the tokenizer that the model was trained with."
         )
     hf_folder.check_replaceable(target)
-    flat = _checked(config, params)
     with hf_folder.beside(target) as partial:
         hf_folder.write_json(
             partial / "config.json", hf_config.from_model_config(config, tokenizer.bos_id, tokenizer.eos_id, dtype)
@@ -285,11 +322,15 @@ def write_hf(
             shutil.copyfile(file, partial / (own if file == tokenizer.files[0] else file.name))
         for name, content in documents.items():
             write_whole(partial / name, content)
-        _write_weights(partial, config, flat, dtype, shard_bytes)
-    return target
+        yield partial
 
 
-def _checked(config: ModelConfig, params: Params) -> dict[TreePath, Any]:
+def checked(config: ModelConfig, params: Params) -> dict[TreePath, Any]:
+    """The weights by their paths.
+
+    Raises:
+        UserError: one is missing, unknown or misshapen.
+    """
     flat, expected = hf_names.flat(params), hf_names.our_shapes(config)
     if missing := set(expected) - set(flat):
         raise UserError(f"weights: missing: {_some(map('.'.join, missing))}; expected those of the model's config.")
@@ -342,10 +383,21 @@ def _write_file(path: Path, config: ModelConfig, flat: dict[TreePath, Any], dtyp
     with path.open("wb") as file:
         file.write(len(encoded).to_bytes(8, "little") + encoded)
         for name, weight, layer in tensors:
-            leaf = flat[weight.path]
-            array = np.asarray(leaf)[: config.vocab_size] if layer is None else np.asarray(leaf[layer])
-            with np.errstate(over="ignore"):  # reported below, with the tensor's name
-                tensor = np.ascontiguousarray(weight.to_theirs(array, sizes).astype(kind, copy=False))
-            if not np.isfinite(tensor).all():
-                raise UserError(f"{name}: holds values that are not finite as {dtype}; nothing was written.")
+            tensor = convert(flat[weight.path], config, name, weight, layer, kind)
             file.write(tensor.view(np.uint8).data)
+
+
+def convert(
+    leaf: Any, config: ModelConfig, name: str, weight: hf_names.Weight, layer: int | None, kind: np.dtype[Any]
+) -> np.ndarray[Any, Any]:
+    """One tensor as Hugging Face has it, without padding rows.
+
+    Raises:
+        UserError: it holds values that are not finite, if only because ``kind`` has no room for them.
+    """
+    array = np.asarray(leaf)[: config.vocab_size] if layer is None else np.asarray(leaf[layer])
+    with np.errstate(over="ignore"):  # reported below, with the tensor's name
+        tensor = np.ascontiguousarray(weight.to_theirs(array, hf_names.sizes(config)).astype(kind, copy=False))
+    if not np.isfinite(tensor).all():
+        raise UserError(f"{name}: holds values that are not finite as {kind.name}; nothing was written.")
+    return tensor

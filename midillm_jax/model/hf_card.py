@@ -1,6 +1,7 @@
 """What goes along with exported weights for people to read: the model card, and what a licence asks for."""
 
 from pathlib import Path
+from typing import Literal
 
 from midillm_jax.config import Config, ModelConfig
 
@@ -34,16 +35,25 @@ def licences(model: ModelConfig, origin: str) -> dict[str, bytes]:
 
 
 def card(
-    model: ModelConfig, run: Config, *, parameters: int, dtype: str, step: int, origin: str, scores: dict[str, float]
+    model: ModelConfig,
+    run: Config,
+    *,
+    library: Literal["transformers", "gguf"],
+    parameters: int,
+    dtype: str,
+    step: int,
+    origin: str,
+    scores: dict[str, float],
 ) -> str:
     """README.md of an exported folder, by Hugging Face's form (https://huggingface.co/docs/hub/model-cards).
 
     Args:
+        library: that reads the weights.
         step: of the checkpoint.
         origin: as for :func:`is_llama`.
         scores: held-out figures of the run's log at that step, perhaps none.
     """
-    head = ["library_name: transformers", "tags: [midi, music, text-to-midi, midillm_jax]"]
+    head = [f"library_name: {library}", "tags: [midi, music, text-to-midi, midillm_jax]"]
     notes = []
     if is_llama(model, origin):
         head.append("license: llama3.2")
@@ -65,6 +75,7 @@ def card(
     figures = [f"- {name.replace('_', ' ')}: {value:.4g}" for name, value in scores.items()]
     return _CARD.format(
         head="\n".join(head),
+        serve=_SERVE[library],
         notes="".join(f"{note}\n" for note in notes),
         name=run.name,
         parameters=f"{parameters:,} parameters, stored as {dtype}; {model.num_layers} layers of width {model.d_model}",
@@ -79,6 +90,10 @@ def card(
     )
 
 
+_SERVE = {
+    "transformers": 'vllm serve FOLDER --skip-tokenizer-init      # with the grammar: vllm_xargs {"midi_grammar": 1}',
+    "gguf": "llama-cli -m FOLDER/model.gguf               # text; music needs the grammar, which generate has",
+}
 _CARD = """---
 {head}
 ---
@@ -92,7 +107,7 @@ Anticipatory Music Transformer (arXiv 2306.08620) behind those of its text token
 {notes}## Use
 
     python -m midillm_jax.generate --model FOLDER --prompt "A calm waltz for flute and piano."
-    vllm serve FOLDER --skip-tokenizer-init      # with the grammar: vllm_xargs {{"midi_grammar": 1}}
+    {serve}
 
 ## Training
 

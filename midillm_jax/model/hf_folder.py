@@ -11,6 +11,9 @@ from typing import Any
 from midillm_jax.errors import UserError
 from midillm_jax.model import hf_config
 
+GGUF_FILE = "model.gguf"
+"""Weights for llama.cpp, where a folder holds those."""
+
 
 def check_replaceable(target: Path) -> None:
     """Refuses a place that holds anything but an earlier export.

@@ -3,8 +3,8 @@
     python -m tests.inference.engine_case FOLDER
 
 Run where jax is; the tests of an engine run where that engine is (``make test-vllm``). FOLDER gets
-``model/``, ``large/`` (the same untrained, whose context holds 2,100 tokens) and ``case.json``. A folder that is whole
-already is left as it is.
+``model/``, ``large/`` (the same untrained, whose context holds 2,100 tokens), both as ``gguf/`` and ``large-gguf/``
+for llama.cpp, and ``case.json``. A folder that is whole already is left as it is.
 """
 
 import dataclasses
@@ -58,6 +58,9 @@ def train(folder: Path) -> Path:
     }
     trainer.main(["--config", "demo_stage2.py", *(f"--{name}={value}" for name, value in options.items())])
     export.main(["--checkpoint", run, "--out", str(folder / "model")])
+    for dtype in ("float32", "q8_0"):
+        out = folder / {"float32": "gguf", "q8_0": "gguf-q8"}[dtype]
+        export.main(["--checkpoint", run, "--out", str(out), "--format", "gguf", "--dtype", dtype])
     return folder / "model"
 
 
@@ -90,13 +93,14 @@ def make_large(folder: Path, model: Path) -> None:
     """The trained model's shape with a longer context and weights that were never trained."""
     import jax
 
-    from midillm_jax.model import hf
+    from midillm_jax.model import gguf, hf
     from midillm_jax.model.llama import INFERENCE, Definition
     from midillm_jax.text.tokenizer import load_tokenizer
 
     config = dataclasses.replace(hf.read_hf(model)[0], context_length=2112)
     params = Definition(config, INFERENCE).init(jax.random.key(0))
     hf.write_hf(folder / "large", config, params, load_tokenizer(model))
+    gguf.write_gguf(folder / "large-gguf", config, params, load_tokenizer(model))
 
 
 def main(folder: Path) -> None:

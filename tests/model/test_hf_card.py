@@ -16,7 +16,14 @@ HUB = "meta-llama/Llama-3.2-1B"
 
 def card_of(run: Config, origin: str, **scores: float) -> tuple[dict[str, object], str]:
     text = hf_card.card(
-        run.model, run, parameters=1_349_000_000, dtype="bfloat16", step=100, origin=origin, scores=scores
+        run.model,
+        run,
+        library="transformers",
+        parameters=1_349_000_000,
+        dtype="bfloat16",
+        step=100,
+        origin=origin,
+        scores=scores,
     )
     _, head, body = text.split("---\n", 2)
     return yaml.safe_load(head), body
