@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--make", action="store_true", help="write the model first")
-    parser.add_argument("--backend", default="jax", choices=["jax", "vllm"])
+    parser.add_argument("--backend", default="jax", choices=["jax", "vllm", "llamacpp"])
     parser.add_argument("--pieces", type=int, default=10_000)
     parser.add_argument("--triples", type=int, default=30)
     options = parser.parse_args()

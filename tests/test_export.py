@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gguf
 import jax
 import numpy as np
 import pytest
@@ -133,9 +134,26 @@ def test_a_step_and_a_dtype_can_be_chosen(run: Config, tmp_path: Path) -> None:
     assert read.dtype == hf.DTYPES["bfloat16"][1]
 
 
+def test_a_folder_for_llama_cpp(run: Config, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export.main(["--checkpoint", f"{run.folder}/1", "--out", str(out), "--format", "gguf", "--dtype", "float16"])
+    tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(out / "model.gguf").tensors}
+    expected = weights_at(run, 1).astype(np.float16)
+    for layer in range(2):
+        np.testing.assert_array_equal(tensors[f"blk.{layer}.ffn_up.weight"], expected[layer].T)
+    assert load_tokenizer(out).fingerprint == load_tokenizer(run.data.tokenizer).fingerprint
+    assert "library_name: gguf" in (out / "README.md").read_text()
+    assert not list(out.glob("*.safetensors"))
+    with pytest.raises(UserError, match=r"holds weights for llama\.cpp alone .*--backend llamacpp"):
+        hf.read_hf(out)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"--format": "gguf", "--dtype": "bfloat16"}, "choose float32 or float16 or q8_0"),
+        ({"--format": "gguf", "--dtype": "q8_0"}, "d_model of this model is 16 wide, q8_0 needs a multiple of 32"),
+        ({"--dtype": "q8_0"}, "--dtype q8_0 is not for --format model; choose float32 or bfloat16 or float16"),
         ({"--checkpoint": "nowhere"}, "nowhere: no checkpoints there"),
         ({"--checkpoint": "{run}/7"}, "step 7 is not there"),
         ({"--tokenizer": "nowhere.model"}, "nowhere.model: no such file"),

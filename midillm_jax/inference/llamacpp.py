@@ -229,10 +229,10 @@ class LlamaCppEngine(Engine):
             self._said.append(text.decode(errors="replace").strip())
 
     def _reason(self) -> str:
-        """What llama.cpp said last of a failure."""
+        """What llama.cpp said first of a failure; what it says last is that there was one."""
         said = [line for line in self._said if line]
         self._said.clear()
-        return said[-1] if said else "it does not say why"
+        return said[0] if said else "it does not say why"
 
 
 # The rows stay the same from step to step until one ends.

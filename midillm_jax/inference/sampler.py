@@ -60,6 +60,11 @@ def slot_heads(table: jax.Array, text_vocab_size: int) -> Heads:
     return onsets.T, music[DURATION_OFFSET:NOTE_OFFSET].T, music[NOTE_OFFSET : REST + 1].T
 
 
+def slot_logits(hidden: jax.Array, heads: Heads, slot: int) -> jax.Array:
+    """Logits float32 [B, SLOT_WIDTHS[slot]] of hidden states [B, D]."""
+    return jnp.matmul(hidden, heads[slot].astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
 def gumbel_noise(keys: jax.Array, step: jax.Array, width: int) -> jax.Array:
     """Gumbel noise [B, width] of the rows' keys [B] at their steps int32 [B]."""
 
@@ -145,7 +150,7 @@ def decode(
         hidden, cache, state, triple = carry.hidden, carry.cache, carry.state, []
         for slot in (ONSET_SLOT, DURATION_SLOT, NOTE_SLOT):
             step = 3 * carry.triple + slot
-            logits = jnp.matmul(hidden, heads[slot].astype(hidden.dtype), preferred_element_type=jnp.float32)
+            logits = slot_logits(hidden, heads, slot)
             if slot == ONSET_SLOT:
                 logits = grammar.fold_end(jnp, logits, batch.limits)
             mask = grammar.allowed(jnp, state, slot, batch.limits)

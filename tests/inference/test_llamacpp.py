@@ -76,7 +76,7 @@ def case(folder: Path) -> Case:
 
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Iterator[LlamaCppEngine]:
-    made = LlamaCppEngine(folder / "gguf" / GGUF_FILE, float32_cache=True, max_sequences=4)
+    made = LlamaCppEngine(folder / "gguf" / GGUF_FILE, float32_cache=True, max_sequences=4, threads=1)
     yield made
     made.close()
 
