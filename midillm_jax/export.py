@@ -10,7 +10,7 @@ from typing import Literal
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.model import finetune, hf, hf_card, hf_config, llama, peft
+from midillm_jax.model import finetune, hf, hf_card, hf_config, hub, llama, peft
 from midillm_jax.text.tokenizer import load_tokenizer
 
 
@@ -19,7 +19,8 @@ class Arguments:
     """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files."""
 
     checkpoint: str
-    """A run's folder, for its newest checkpoint, or RUN/STEP; with --verify alone, a Hugging Face folder."""
+    """A run's folder, for its newest checkpoint, or RUN/STEP; with --verify alone, a Hugging Face folder or its name on
+    the Hub."""
     out: Path | None = None
     """Folder to write; an earlier export there is replaced, anything else is left alone."""
     format: Literal["model", "peft"] = "model"
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> None:
     if chosen.out is None:
         if not chosen.verify:
             raise UserError("--out is missing; name the folder to write, or compare one that is there with --verify.")
-        print(_compared(Path(chosen.checkpoint)))
+        print(_compared(hub.local_folder(chosen.checkpoint)))
         return
     folder, what = (_export_adapters if chosen.format == "peft" else _export_model)(chosen, chosen.out)
     print(f"{folder}: {what}")
