@@ -127,7 +127,7 @@ def draw(logits: jax.Array, mask: jax.Array, noise: jax.Array, temperature: jax.
     return jax.lax.while_loop(unsettled, again, nothing)[1]
 
 
-def _prefill(
+def prefill(
     definition: Definition, cache_length: int, params: Params, tokens: jax.Array, lengths: jax.Array
 ) -> tuple[jax.Array, Cache]:
     """Prompts int32 [B, P], padded on the left -> hidden state of the last token [B, D], cache."""
@@ -232,17 +232,17 @@ class JaxEngine:
         # Rows without a request repeat the first and write nothing.
         padded = [*requests, *[requests[0]] * (rows - len(requests))]
         lengths = np.array([len(request.prompt) + len(request.history) for request in padded], np.int32)
-        prompt_length = _round_up(int(lengths.max()), PROMPT_BUCKET)
+        prompt_length = round_up(int(lengths.max()), PROMPT_BUCKET)
         most = max(request.max_triples for request in requests)
-        cache_length = _round_up(prompt_length + 3 * most, CACHE_BUCKET)
+        cache_length = round_up(prompt_length + 3 * most, CACHE_BUCKET)
         tokens = np.zeros((rows, prompt_length), np.int32)
         for row, request in enumerate(padded):
             history = np.asarray(request.history, np.int32) + self.text_vocab_size
             tokens[row, prompt_length - lengths[row] :] = np.concatenate([request.prompt, history])
         batch = self._batch(padded, len(requests), lengths)
         state = np.stack([grammar.replay(request.history, request.limits) for request in padded])
-        prefill = functools.partial(_prefill, self._definition, cache_length)
-        hidden, cache = self._run(prefill, "prefill", (cache_length,), (self._params, tokens, lengths), tell)
+        reading = functools.partial(prefill, self._definition, cache_length)
+        hidden, cache = self._run(reading, "prefill", (cache_length,), (self._params, tokens, lengths), tell)
         ids = jnp.zeros((rows, (cache_length - prompt_length) // 3, 3), jnp.int32)
         carry = Carry(jnp.int32(0), hidden, cache, jnp.asarray(state), ids, jnp.array(True))
         decode = functools.partial(_decode, self._definition, self.text_vocab_size)
@@ -267,7 +267,7 @@ class JaxEngine:
             limits=jax.tree.map(jnp.asarray, grammar.pack_limits([request.limits for request in padded])),
             controls=jax.tree.map(
                 jnp.asarray,
-                grammar.pack_controls([request.controls for request in padded], _round_up(most, CONTROL_BUCKET)),
+                grammar.pack_controls([request.controls for request in padded], round_up(most, CONTROL_BUCKET)),
             ),
             keys=keys,
             written=jnp.array([len(request.history) for request in padded], jnp.int32),
@@ -304,5 +304,6 @@ def _cut(triples: np.ndarray) -> np.ndarray:
     return triples[: ends[0] + 1 if len(ends) else None].reshape(-1)
 
 
-def _round_up(value: int, multiple: int) -> int:
+def round_up(value: int, multiple: int) -> int:
+    """The least multiple that holds ``value``."""
     return -(-value // multiple) * multiple
