@@ -1,5 +1,10 @@
-"""A stand-in for the Hugging Face Hub on this machine: as much of its API as huggingface_hub asks of it here."""
+"""A stand-in for the Hugging Face Hub on this machine: as much of its API as huggingface_hub asks of it here.
 
+What is uploaded can be fetched again. Large files arrive by the LFS protocol, which huggingface_hub speaks where
+HF_HUB_DISABLE_XET=1 is set; Xet's own is not spoken here.
+"""
+
+import base64
 import contextlib
 import dataclasses
 import hashlib
@@ -11,6 +16,8 @@ import urllib.parse
 from collections.abc import Iterator
 
 COMMIT = "c" * 40
+OWNER, TOKEN = "me", "hf_a_token_that_may_write"
+"""Who may write here, and where."""
 
 
 @dataclasses.dataclass
@@ -22,6 +29,12 @@ class Hub:
     endpoint: str = ""
     asked: list[str] = dataclasses.field(default_factory=list)
     """Paths of GET requests."""
+    sent: list[str] = dataclasses.field(default_factory=list)
+    """Method and path of the others."""
+    private: set[str] = dataclasses.field(default_factory=set)
+    """Those of the models that only their owner sees."""
+    large: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    """Content of large files by SHA-256, as it arrived."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -66,9 +79,79 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             )
         else:
             names = [{"rfilename": each, "size": len(data)} for each, data in files.items()]
-            self.send_json({"_id": "1", "id": name, "sha": COMMIT, "siblings": names})
+            self.send_json(
+                {"_id": "1", "id": name, "sha": COMMIT, "siblings": names, "private": name in self.hub.private}
+            )
 
     do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        path = urllib.parse.unquote(urllib.parse.urlparse(self.path).path)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.hub.sent.append(f"{self.command} {path}")
+        if path.startswith("/large/"):
+            self.receive_large(path.rpartition("/")[2], body)
+        elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self.send(401, b'{"error": "Invalid credentials"}')
+        elif path == "/api/repos/create":
+            self.create(json.loads(body))
+        elif path == "/api/validate-yaml":
+            self.send_json({"errors": [], "warnings": []})
+        elif found := re.fullmatch(r"/api/models/(.+)/preupload/main", path):
+            files = [
+                {"path": file["path"], "uploadMode": self.mode(file), "shouldIgnore": False, "oid": None}
+                for file in json.loads(body)["files"]
+            ]
+            self.send_json({"files": files})
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            self.send_json({"transfer": "basic", "objects": [self.place(each) for each in json.loads(body)["objects"]]})
+        elif found := re.fullmatch(r"/api/models/(.+)/commit/main", path):
+            self.commit(found[1], [json.loads(line) for line in body.splitlines()])
+        else:
+            self.send(404, b"{}")
+
+    do_PUT = do_POST
+
+    def create(self, wanted: dict[str, str]) -> None:
+        name = f"{wanted['organization']}/{wanted['name']}"
+        if wanted["organization"] != OWNER:
+            self.send(403, b'{"error": "You have no rights to create a model there"}')
+        elif name in self.hub.models:
+            answer = {"error": "You already created this model repo", "url": f"{self.hub.endpoint}/{name}"}
+            self.send(409, json.dumps(answer).encode(), Content_Type="application/json")
+        else:
+            self.hub.models[name] = {}
+            if wanted.get("visibility") == "private":
+                self.hub.private.add(name)
+            self.send_json({"url": f"{self.hub.endpoint}/{name}"})
+
+    @staticmethod
+    def mode(file: dict[str, str]) -> str:
+        return "lfs" if file["path"].endswith(".safetensors") else "regular"
+
+    def place(self, wanted: dict[str, object]) -> dict[str, object]:
+        """Where to upload a large file, unless it is here."""
+        href = f"{self.hub.endpoint}/large/{wanted['oid']}"
+        return wanted if wanted["oid"] in self.hub.large else wanted | {"actions": {"upload": {"href": href}}}
+
+    def receive_large(self, digest: str, content: bytes) -> None:
+        if hashlib.sha256(content).hexdigest() != digest:
+            self.send(400, b"{}")
+            return
+        self.hub.large[digest] = content
+        self.send(200, b"")
+
+    def commit(self, name: str, lines: list[dict[str, dict[str, str]]]) -> None:
+        files = self.hub.models[name]
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.hub.large[value["oid"]]
+            elif line["key"] == "deletedFile":
+                del files[value["path"]]
+        self.send_json({"commitUrl": f"{self.hub.endpoint}/{name}/commit/{COMMIT}", "commitOid": COMMIT})
 
 
 @contextlib.contextmanager
