@@ -10,7 +10,7 @@ from typing import Literal, cast, get_args
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.model import finetune, gguf, hf, hf_card, hf_config, llama, peft
+from midillm_jax.model import finetune, gguf, hf, hf_card, hf_config, hub, hub_push, llama, peft
 from midillm_jax.text.tokenizer import load_tokenizer
 
 
@@ -19,7 +19,8 @@ class Arguments:
     """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files."""
 
     checkpoint: str
-    """A run's folder, for its newest checkpoint, or RUN/STEP; with --verify alone, a Hugging Face folder."""
+    """A run's folder, for its newest checkpoint, or RUN/STEP; without --out, a Hugging Face folder that is there, for
+    --verify also its name on the Hub."""
     out: Path | None = None
     """Folder to write; an earlier export there is replaced, anything else is left alone."""
     format: Literal["model", "gguf", "peft"] = "model"
@@ -28,6 +29,10 @@ class Arguments:
     """Weights beyond so many GB (1e9 bytes) go into several files with an index; 0 for one file."""
     verify: bool = False
     """Compares the folder's logits with those of transformers in float32; needs torch and transformers."""
+    push_to_hub: str = ""
+    """OWNER/NAME on the Hugging Face Hub to upload the folder to, made if it is not there; `hf auth login` first."""
+    private: bool = False
+    """With --push-to-hub: a repository for its owner alone."""
     dtype: Literal["float32", "bfloat16", "float16", "q8_0"] = "float32"
     """Of the stored weights; float32 keeps those of a float32 run exactly. bfloat16 is not for gguf, q8_0 (8 bits,
     a scale for each 32 weights) for gguf alone."""
@@ -42,20 +47,29 @@ def main(arguments: list[str]) -> None:
     chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.export", description=__doc__)
     if chosen.verify and chosen.format != "model":
         raise UserError("--verify compares what transformers loads; leave it out, or choose --format model.")
-    if chosen.out is None:
-        if not chosen.verify:
-            raise UserError("--out is missing; name the folder to write, or compare one that is there with --verify.")
-        print(_compared(Path(chosen.checkpoint)))
-        return
     dtypes = get_args(gguf.Dtype if chosen.format == "gguf" else hf.Dtype)
     if chosen.dtype not in dtypes:
         raise UserError(f"--dtype {chosen.dtype} is not for --format {chosen.format}; choose {' or '.join(dtypes)}.")
-    folder, what = (_export_adapters if chosen.format == "peft" else _export_model)(chosen, chosen.out)
-    print(f"{folder}: {what}")
-    for file in sorted(file for file in folder.iterdir() if file.is_file()):
-        print(f"  {file.name:24} {file.stat().st_size:>14,} bytes")
+    if chosen.private and not chosen.push_to_hub:
+        raise UserError("--private goes with --push-to-hub OWNER/NAME, which is missing.")
+    if chosen.push_to_hub:
+        hub_push.check(chosen.push_to_hub)
+    if chosen.out is not None:
+        folder, what = (_export_adapters if chosen.format == "peft" else _export_model)(chosen, chosen.out)
+        print(f"{folder}: {what}")
+        for file in sorted(file for file in folder.iterdir() if file.is_file()):
+            print(f"  {file.name:24} {file.stat().st_size:>14,} bytes")
+    elif chosen.verify or chosen.push_to_hub:
+        folder = hub.local_folder(chosen.checkpoint)
+    else:
+        raise UserError(
+            "--out is missing; name the folder to write, or compare one that is there with --verify, or upload it with "
+            "--push-to-hub."
+        )
     if chosen.verify:
         print(_compared(folder))
+    if chosen.push_to_hub:
+        print(hub_push.push(folder, chosen.push_to_hub, chosen.private))
 
 
 def _compared(folder: Path) -> str:

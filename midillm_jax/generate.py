@@ -1,9 +1,14 @@
-"""``python -m midillm_jax.generate --model DIR --prompt "..."``: music from words, as .mid, picture and sound."""
+"""``python -m midillm_jax.generate --model DIR --prompt "..."``: music from words, as .mid, picture and sound.
+
+``python -m midillm_jax.generate text --model DIR --prompt "..."`` lets the model go on with a text instead.
+"""
 
 import contextlib
 import dataclasses
 import importlib.util
 import re
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,8 +56,29 @@ class Arguments:
     """Folder for the files."""
 
 
+@dataclasses.dataclass(frozen=True)
+class TextArguments:
+    """Writes text to the standard output as it comes, with the JAX engine."""
+
+    model: Path
+    """Folder that `python -m midillm_jax.export` wrote, or OWNER/NAME of a model on the Hugging Face Hub."""
+    prompt: str
+    """The text goes on where this ends, and does not repeat it."""
+    max_tokens: int = 200
+    """Tokens to write, unless the model ends the text before."""
+    temperature: float = 0.8
+    """Above 1 is wilder, below 1 tamer, 0 always takes the most likely token."""
+    top_p: float = 0.95
+    """Only the most likely tokens that together hold this probability can be drawn."""
+    seed: int = 0
+    """The same seed gives the same text."""
+
+
 def main(arguments: list[str]) -> None:
     """Loads the model, writes the music, says where it is."""
+    if arguments[:1] == ["text"]:
+        _text(arguments[1:])
+        return
     chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.generate", description=__doc__)
     wanted = request.MusicRequest(
         prompt=chosen.prompt,
@@ -67,6 +93,30 @@ def main(arguments: list[str]) -> None:
     commands.enable_compile_cache()
     with _folder(chosen.out):
         _write_music(chosen, wanted)
+
+
+def _text(arguments: list[str]) -> None:
+    """Goes on with a text."""
+    chosen = commands.parse(
+        TextArguments,
+        arguments,
+        prog="python -m midillm_jax.generate text",
+        description="Goes on with a text. Only text can be drawn: the rows of the music are left out.",
+    )
+    from midillm_jax.inference import text_sampler
+
+    wanted = text_sampler.TextRequest(chosen.prompt, chosen.max_tokens, chosen.temperature, chosen.top_p, chosen.seed)
+    commands.enable_compile_cache()
+    columns = (TextColumn("loading the model"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.add_task("", total=None)
+        model = text_sampler.load_text_model(chosen.model)
+    count, began = 0, time.perf_counter()
+    for piece, count in model.write(wanted):  # noqa: B007 (told below)
+        print(piece, end="", flush=True)
+    print()
+    speed = count / (time.perf_counter() - began)
+    print(f"{count} tokens, {speed:.0f} tokens/s with compiling", file=sys.stderr)
 
 
 def _write_music(chosen: Arguments, wanted: request.MusicRequest) -> None:

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from midillm_jax.training import checkpoint, run_log, weights
 from midillm_jax.training.checkpoint import Progress
 from midillm_jax.training.events import Events
 from midillm_jax.training.step import init_state, make_training
+from tests.model import hub_server
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +128,35 @@ def test_an_export_is_held_to_transformers(run: Config, tmp_path: Path, capsys: 
         patch.setattr(verify.hf, "read_hf", misread)
         with pytest.raises(UserError, match="Do not use this folder"):
             export.main(["--checkpoint", str(out), "--verify"])
+
+
+def test_what_is_exported_is_uploaded(run: Config, tmp_path: Path) -> None:
+    """In a process of its own: huggingface_hub reads its environment when it is imported."""
+    out = tmp_path / "out"
+    words = ["-m", "midillm_jax.export", "--checkpoint", run.folder, "--out", str(out), "--dtype", "bfloat16"]
+    with hub_server.running({}) as hub:
+        settings = {
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_TOKEN": hub_server.TOKEN,
+        }
+        more = ["--push-to-hub", "me/music", "--private"]
+        done = subprocess.run(
+            [sys.executable, *words, *more], capture_output=True, text=True, env=os.environ | settings, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == f"{hub.endpoint}/me/music"
+    assert hub.models == {"me/music": {path.name: path.read_bytes() for path in out.iterdir()}}
+    assert hub.private == {"me/music"}
+    # Nothing is written where nothing could be sent.
+    words[5] = str(tmp_path / "second")
+    offline = {**os.environ, **settings, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, *words, *more], capture_output=True, text=True, env=offline, check=False)
+    assert done.returncode == 2
+    assert "HF_HUB_OFFLINE forbids" in done.stderr
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_step_and_a_dtype_can_be_chosen(run: Config, tmp_path: Path) -> None:

@@ -128,3 +128,29 @@ def test_mistakes_end_with_one_sentence(
     assert len([line for line in shown.err.splitlines() if line.startswith("error: ")]) == 1
     assert "Traceback" not in shown.err
     assert not list(tmp_path.rglob("*.mid"))
+
+
+def text(*given: str, blocked: bool = False) -> "subprocess.CompletedProcess[str]":
+    program = ["-c", _RUN_BLOCKED] if blocked else ["-m", "midillm_jax.generate"]
+    return subprocess.run(
+        [sys.executable, *program, "text", *given], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_it_goes_on_with_a_text(model: Path) -> None:
+    given = ("--model", str(model), "--prompt", "a warm drum", "--max-tokens", "30", "--temperature", "0.8")
+    given += ("--top-p", "0.95", "--seed", "5")
+    first = text(*given, blocked=True)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.endswith("\n")
+    assert len(first.stdout) > 5
+    assert not first.stdout.startswith("a warm drum")
+    assert "30 tokens, " in first.stderr.splitlines()[-1]
+    assert text(*given).stdout == first.stdout
+    long = text(*given[:4], "--max-tokens", "600")
+    assert long.returncode == 2
+    assert long.stderr.splitlines()[-1].startswith("error: the prompt takes ")
+    assert not long.stdout
+    unknown = text(*given, "--max-notes", "4")
+    assert unknown.returncode == 2
+    assert "there is no option --max-notes" in unknown.stderr

@@ -78,12 +78,7 @@ def load_model(
         UserError: the folder is missing, holds no model, one that knows no music, or another model's tokenizer; or
             the engine cannot run it here.
     """
-    root = hub.local_folder(folder)
-    if not root.is_dir():
-        raise UserError(
-            f"{root}: no such folder; expected a model that `python -m midillm_jax.export` wrote, or OWNER/NAME of one "
-            "on the Hugging Face Hub"
-        )
+    root = model_folder(folder)
     if backend == "auto" and (root / GGUF_FILE).is_file():
         backend = "llamacpp"
     elif backend == "auto":
@@ -95,13 +90,39 @@ def load_model(
         engine = _vllm_engine(root, quantization)
     else:
         engine = _llamacpp_engine(root, length) if backend == "llamacpp" else _jax_engine(root)
-    tokenizer, rows = load_tokenizer(root), engine.text_vocab_size
-    if tokenizer.vocab_size != rows:
+    tokenizer = matching_tokenizer(root, engine.text_vocab_size)
+    length = min(length, engine.context_length)
+    return MusicModel(engine, tokenizer, _closes(root, engine.text_vocab_size), length)
+
+
+def model_folder(name: str | os.PathLike[str]) -> Path:
+    """The folder of a model, fetched from the Hub where that is what its name says.
+
+    Raises:
+        UserError: there is none.
+    """
+    root = hub.local_folder(name)
+    if not root.is_dir():
         raise UserError(
-            f"{tokenizer.files[0]}: this tokenizer has {tokenizer.vocab_size} ids, the model beside it {rows} text "
-            "rows; put the tokenizer there that the model was trained with"
+            f"{root}: no such folder; expected a model that `python -m midillm_jax.export` wrote, or OWNER/NAME of one "
+            "on the Hugging Face Hub"
         )
-    return MusicModel(engine, tokenizer, _closes(root, rows), min(length, engine.context_length))
+    return root
+
+
+def matching_tokenizer(root: Path, text_vocab_size: int) -> Tokenizer:
+    """The tokenizer in a model's folder.
+
+    Raises:
+        UserError: it is another model's.
+    """
+    tokenizer = load_tokenizer(root)
+    if tokenizer.vocab_size != text_vocab_size:
+        raise UserError(
+            f"{tokenizer.files[0]}: this tokenizer has {tokenizer.vocab_size} ids, the model beside it "
+            f"{text_vocab_size} text rows; put the tokenizer there that the model was trained with"
+        )
+    return tokenizer
 
 
 # Engines are imported where one is chosen, so that a machine without jax, or without vLLM, can import this module.

@@ -146,8 +146,8 @@ class JaxEngine(Engine):
         else:
             row_texts, different = list(range(rows)), texts
         longest = max(map(len, different))
-        prompt_length = _round_up(longest, PROMPT_BUCKET)
-        cache_length = _round_up(prompt_length + 3 * max(one.max_triples for one in real), CACHE_BUCKET)
+        prompt_length = round_up(longest, PROMPT_BUCKET)
+        cache_length = round_up(prompt_length + 3 * max(one.max_triples for one in real), CACHE_BUCKET)
         tokens = np.zeros((len(different), prompt_length), np.int32)
         for index, text in enumerate(different):
             tokens[index, prompt_length - len(text) :] = text
@@ -191,7 +191,7 @@ def _batch(padded: Sequence[TokenRequest], lengths: np.ndarray) -> Batch:
     seeds = np.array([request.seed for request in padded], np.uint32)
     outputs = np.array([request.output for request in padded], np.uint32)
     keys = jax.vmap(lambda seed, output: jax.random.fold_in(jax.random.key(seed), output))(seeds, outputs)
-    most = _round_up(max(len(request.controls) // 3 for request in padded), CONTROL_BUCKET)
+    most = round_up(max(len(request.controls) // 3 for request in padded), CONTROL_BUCKET)
     limits = grammar.pack_limits([request.limits for request in padded])
     controls = grammar.pack_controls([request.controls for request in padded], most)
     return Batch(
@@ -212,5 +212,6 @@ def _cut(triples: np.ndarray) -> np.ndarray:
     return triples[: ends[0] + 1 if len(ends) else None].reshape(-1)
 
 
-def _round_up(value: int, multiple: int) -> int:
+def round_up(value: int, multiple: int) -> int:
+    """The least multiple that holds ``value``."""
     return -(-value // multiple) * multiple

@@ -65,17 +65,26 @@ def _some(names: Iterable[str]) -> str:
 
 
 def load_music_model(folder: str | os.PathLike[str]) -> tuple[Definition, Params]:
-    """A model that knows music, ready to run: its weights as JAX arrays.
+    """:func:`load_model` of a model that knows music.
+
+    Raises:
+        UserError: as there, or it is one of text alone.
+    """
+    definition, params = load_model(folder)
+    if not definition.config.music_vocab_size:
+        raise UserError(f"{folder}: this is a text model without music rows; train it with --init-from {folder} first")
+    return definition, params
+
+
+def load_model(folder: str | os.PathLike[str]) -> tuple[Definition, Params]:
+    """A model ready to run: its weights as JAX arrays.
 
     It computes in the type that its weights are stored in, float16 in float32.
 
     Raises:
-        UserError: the folder is missing, holds no model, or one of text alone.
+        UserError: the folder is missing or holds no model.
     """
-    root = Path(folder)
-    config, params = read_hf(root)
-    if not config.music_vocab_size:
-        raise UserError(f"{root}: this is a text model without music rows; train it with --init-from {root} first")
+    config, params = read_hf(folder)
     stored = str(params["final_norm"].dtype)
     kind: Literal["float32", "bfloat16"] = "bfloat16" if stored == "bfloat16" else "float32"
     definition = Definition(config, Execution(param_dtype=kind, compute_dtype=kind, remat="none"))

@@ -12,7 +12,8 @@ from pathlib import Path
 from midillm_jax.errors import UserError
 from midillm_jax.model.hf_card import LICENCE_FILES
 
-_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+NAME = re.compile(r"[\w.-]+/[\w.-]+")
+"""OWNER/NAME of a repository."""
 _WANTED = ["*.json", "*.safetensors", "tokenizer.model", *LICENCE_FILES]
 """Files of a repository that are read here; pickled weights are not."""
 
@@ -32,7 +33,7 @@ def local_folder(name: str | os.PathLike[str]) -> Path:
             (HF_HUB_OFFLINE) and its cache does not have it.
     """
     path = Path(name)
-    if path.exists() or not _NAME.fullmatch(str(name)) or path.parent.is_dir():
+    if path.exists() or not NAME.fullmatch(str(name)) or path.parent.is_dir():
         return path
     # Here, as it takes a third of a second, and most models are folders.
     import huggingface_hub

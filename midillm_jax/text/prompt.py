@@ -40,6 +40,11 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str | None) -> list[int]:
     return [tokenizer.bos_id, *tokenizer.encode(f"{PROMPT_PREFIX}{prompt} ")]
 
 
+def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a document that is to be gone on with: as :func:`text_segment` lays it out, without its end."""
+    return [tokenizer.bos_id, *tokenizer.encode(text)]
+
+
 def music_segment(
     prompt: Sequence[int], amt_ids: np.ndarray, *, text_vocab_size: int, closed: bool, anticipated: bool
 ) -> Segment:

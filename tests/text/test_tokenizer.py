@@ -1,7 +1,6 @@
 """Tokenizers of both backends, made here by their own libraries."""
 
 import base64
-import importlib.util
 import json
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from midillm_jax.errors import UserError
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import HuggingFaceTokenizer, load_tokenizer, train_sentencepiece
+from tests.text import llama3
 
 SENTENCE = "slow waltz in three with soft piano and a walking bass line under bright brass of the evening band"
 WORDS = SENTENCE.split()
@@ -230,65 +230,13 @@ def test_tiktoken_rank_files_are_named(tmp_path: Path) -> None:
         load_tokenizer(tmp_path)
 
 
-LLAMA3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def llama3_from_ranks(rank_file: Path) -> tokenizers.Tokenizer:
-    """Llama 3's tokenizer.json from Meta's rank file: merges are all splits of a token into two tokens, by rank."""
-    ranks = {base64.b64decode(token): int(rank) for token, rank in map(bytes.split, rank_file.open("rb"))}
-    letters = dict(zip(printable_bytes(), printable_letters(), strict=True))
-
-    def spell(token: bytes) -> str:
-        return "".join(letters[byte] for byte in token)
-
-    merges = []
-    for token, rank in ranks.items():
-        splits = [(token[:i], token[i:]) for i in range(1, len(token))]
-        known = [(ranks[left], ranks[right], left, right) for left, right in splits if {left, right} <= ranks.keys()]
-        merges += [(rank, spell(left), spell(right)) for _, _, left, right in sorted(known)]
-    merges.sort(key=lambda merge: merge[0])
-    made = tokenizers.Tokenizer(
-        models.BPE(
-            {spell(token): rank for token, rank in ranks.items()},
-            [(left, right) for _, left, right in merges],
-            ignore_merges=True,
-        )
-    )
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(tokenizers.Regex(LLAMA3_SPLIT), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    made.decoder = decoders.ByteLevel()
-    reserved = [f"<|reserved_special_token_{i}|>" for i in range(254)]
-    made.add_special_tokens(["<|begin_of_text|>", "<|end_of_text|>", *reserved])
-    return made
-
-
-def printable_bytes() -> list[int]:
-    """GPT-2's byte alphabet: printable bytes first, then the others, which borrow letters from U+0100 on."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    return printable + [byte for byte in range(256) if byte not in printable]
-
-
-def printable_letters() -> list[str]:
-    return [chr(byte) for byte in printable_bytes()[:188]] + [chr(256 + i) for i in range(68)]
-
-
 @pytest.mark.slow
 def test_llama3_prompt_is_midi_llms_id_for_id(tmp_path: Path) -> None:
     """The ids that MIDI-LLM's published generator feeds for this prompt (its code, with Llama 3.2's tokenizer)."""
-    package = importlib.util.find_spec("llama_models")
-    if package is None or not package.submodule_search_locations:
-        pytest.skip("llama-models is not installed (pip install --no-deps llama-models)")
-    rank_file = Path(package.submodule_search_locations[0]) / "llama3" / "tokenizer.model"
+    rank_file = llama3.rank_file()
     with pytest.raises(UserError, match="tiktoken rank file"):
         load_tokenizer(rank_file)
-    tokenizer = load_tokenizer(save(llama3_from_ranks(rank_file), tmp_path / "llama3"))
+    tokenizer = load_tokenizer(save(llama3.from_ranks(rank_file), tmp_path / "llama3"))
     assert isinstance(tokenizer, HuggingFaceTokenizer)
     assert (tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id) == (128_256, 128_000, 128_001)
     assert prompt_ids(tokenizer, "A cheerful rock song with bright electric guitars") == [
