@@ -213,7 +213,8 @@ async def _pieces(session: Session) -> list[PieceOut]:
 
 
 def _timings(session: Session) -> TimingsOut:
-    return TimingsOut(**dataclasses.asdict(session.timings))
+    seconds = dataclasses.asdict(session.timings)
+    return TimingsOut.model_validate({name: value and round(value, 4) for name, value in seconds.items()})
 
 
 async def _while_there(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -133,7 +133,7 @@ class Session:
         """The check of the grammar and the MIDI file, beside the loop: it takes some milliseconds."""
         try:
             return await asyncio.to_thread(composition, self._service.model.engine, self._job.requests[output], ids)
-        except RuntimeError:
+        except Exception:
             _log.exception("a piece is not music")
             self.outcome = "failed"
             raise EngineFailed("the engine wrote what is not music, which is a fault of this server") from None
