@@ -41,19 +41,25 @@ EXTRAS = {
     "llamacpp": ["gguf>=0.19", "llama-cpp-python>=0.3.36"],
     "eval": ["onnxruntime", "pyloudnorm", "soundfile>=0.13", "transformers>=5"],
     "page": ["gradio"],
+    # The HTTP API.
+    "serve": ["fastapi>=0.165", "prometheus-client>=0.26", "pydantic>=2.14", "uvicorn>=0.54"],
     "beam": ["apache-beam>=2.77"],
     # Reading inputs from buckets.
     "cloud": ["gcsfs>=2026.10"],
     "dev": [
         "apache-beam>=2.77",
+        "fastapi>=0.165",
         "gcp-storage-emulator>=2026.7",
         "gcsfs>=2026.10",
         "gguf>=0.19",
+        "httpx>=0.28",
         # libtpu, which compiles for TPU slices that are not here, has wheels for Linux alone.
         'jax[tpu]; sys_platform == "linux" and platform_machine == "x86_64"',
         "llama-models>=0.3",  # carries Llama 3's vocabulary, for one slow test
         "mypy>=2.4",
         "packaging>=26",
+        "prometheus-client>=0.26",
+        "pydantic>=2.14",
         "pytest>=9",
         "pytest-xdist>=3.8",
         "pyyaml>=6",
@@ -65,6 +71,7 @@ EXTRAS = {
         'torch==2.13.0; python_version < "3.12"',
         'peft>=0.21; python_version < "3.12"',
         "transformers>=5",
+        "uvicorn>=0.54",
     ],
 }
 

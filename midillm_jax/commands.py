@@ -27,6 +27,7 @@ EXTRAS = {
     "array_record": "train",
     "datasketch": "train",
     "etils": "train",
+    "fastapi": "serve",
     "fsspec": "train",
     "grain": "train",
     "libtpu": "tpu",
@@ -34,13 +35,16 @@ EXTRAS = {
     "numba": "train",
     "optax": "train",
     "orbax": "train",
+    "prometheus_client": "serve",
     "pyarrow": "train",
+    "pydantic": "serve",
     "orbax.checkpoint": "train",  # orbax is a folder of several packages' modules
     "soundfile": "audio",
     "tensorboardX": "train",
     "tensorstore": "train",
     "torch": "vllm",
     "transformers": "eval",
+    "uvicorn": "serve",
     "vllm": "vllm",
 }
 """Modules that a plain installation need not have, and the extra of setup.py that brings them."""

@@ -89,8 +89,9 @@ def check(config: Config) -> None:
             f"above {LEAST_SECONDS:g}, less being called empty, and at most {_LONGEST_SECONDS:g}",
         ),
         ("samples.max_notes", samples.max_notes >= LEAST_NOTES, f"{LEAST_NOTES} or more, fewer being called empty"),
-        ("samples.temperature", samples.temperature < float("inf"), "a finite number"),
-        ("samples.top_p", 0 < samples.top_p <= 1, "above 0, at most 1"),
+        # As inference/request.py has it, on which configs do not stand.
+        ("samples.temperature", not samples.temperature or 0.01 <= samples.temperature <= 100, "0, or 0.01 to 100"),
+        ("samples.top_p", 1e-6 <= samples.top_p <= 1, "0.000001 to 1"),
     )
     if config.finetune is not None:
         _check_finetune(config, config.finetune)

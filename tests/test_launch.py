@@ -306,8 +306,9 @@ def test_a_jobset_is_rendered(tmp_path: Path, bare: str) -> None:
     assert container["volumeMounts"][0]["mountPath"] == container["workingDir"]
 
 
-def test_the_image_holds_what_a_run_needs() -> None:
-    lines = [line.split() for line in (ROOT / "launch" / "Dockerfile").read_text().splitlines()]
+@pytest.mark.parametrize("file", ["Dockerfile", "serve.Dockerfile"])
+def test_the_image_holds_what_a_run_needs(file: str) -> None:
+    lines = [line.split() for line in (ROOT / "launch" / file).read_text().splitlines()]
     copied = [word for line in lines if line[:1] == ["COPY"] for word in line[1:-1]]
     assert all((ROOT / name).exists() for name in copied)
     assert {"setup.py", "pyproject.toml", "midillm_jax", "configs"} <= set(copied)

@@ -41,7 +41,15 @@ COMMANDS = ("prepare", "train", "export", "generate", "evaluate", "serve")
 
 WITHOUT_JAX = ("music", "text", "data")
 """Rooms that work where jax is absent, with all they import."""
-WITHOUT_JAX_AT_IMPORT = ("inference.request", "inference.compose", "inference.vllm", "inference.llamacpp")
+WITHOUT_JAX_AT_IMPORT = (
+    "inference.request",
+    "inference.compose",
+    "inference.vllm",
+    "inference.llamacpp",
+    "serving.api",
+    "serving.http",
+    "serve",
+)
 """Modules whose import, with all it brings along, does not bring jax: a serving box has none."""
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 STORAGE = {"grain", "array_record", "orbax", "tensorstore"}

@@ -224,11 +224,16 @@ def compose(model: MusicModel, request: MusicRequest, report: Callable[[Progress
 
     written = model.engine.generate(requests, note_time)
     return Composed(
-        tuple(_composition(model.engine, one, ids) for one, ids in zip(requests, written, strict=True)), seconds
+        tuple(composition(model.engine, one, ids) for one, ids in zip(requests, written, strict=True)), seconds
     )
 
 
-def _composition(engine: Engine, request: TokenRequest, written: np.ndarray) -> Composition:
+def composition(engine: Engine, request: TokenRequest, written: np.ndarray) -> Composition:
+    """The piece that an engine wrote for a request, int32 [3n].
+
+    Raises:
+        RuntimeError: it breaks the grammar.
+    """
     reason = grammar.check(written, request.limits)
     if reason is not None:
         raise RuntimeError(f"engine {engine.name} wrote ids outside the grammar: {reason}")

@@ -7,6 +7,12 @@ from midillm_jax.music.grammar import Limits
 from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
 
 MAX_SEEDS = 1 << 32
+MAX_NOTES = (1 << 31) - 1
+"""The grammar counts in int32."""
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
+"""Below, all draw as at 0, beyond as from evenly likely ids; further on float32 runs out."""
+MIN_TOP_P = 1e-6
+"""Less than the most likely of 16,513 ids can have; at what float32 takes for 0 nothing would be left to draw."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +30,7 @@ class MusicRequest:
     seed: int = 0
     """0 .. 2**32 - 1; the same request gives the same pieces."""
     temperature: float = 1.0
-    """0 always takes the most likely id."""
+    """0 always takes the most likely id; else 0.01 to 100."""
     top_p: float = 0.98
     """Only the most likely ids that together hold this probability can be drawn."""
     max_notes: int = 682
@@ -39,9 +45,14 @@ class MusicRequest:
         for name, found, good, expected in (
             ("outputs", self.outputs, self.outputs >= 1, "1 or more"),
             ("seed", self.seed, 0 <= self.seed < MAX_SEEDS, f"0 to {MAX_SEEDS - 1}"),
-            ("temperature", self.temperature, 0 <= self.temperature < float("inf"), "0 or more"),
-            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
-            ("max_notes", self.max_notes, self.max_notes >= 1, "1 or more"),
+            (
+                "temperature",
+                self.temperature,
+                self.temperature == 0 or MIN_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE,
+                f"0, or {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}",
+            ),
+            ("top_p", self.top_p, MIN_TOP_P <= self.top_p <= 1, "0.000001 to 1"),
+            ("max_notes", self.max_notes, 1 <= self.max_notes <= MAX_NOTES, f"1 to {MAX_NOTES}"),
             (
                 "max_seconds",
                 self.max_seconds,
@@ -51,6 +62,10 @@ class MusicRequest:
         ):
             if not good:
                 raise UserError(f"{name} is {found}; expected {expected}")
+        try:
+            (self.prompt or "").encode()
+        except UnicodeEncodeError as error:  # no tokenizer takes half a character
+            raise UserError(f"prompt: character {error.start + 1} is half of a pair (a surrogate), not text") from None
 
     def limits(self, closes: bool) -> Limits:
         """The grammar's limits; ``closes`` says whether the model learned to end a piece."""

@@ -15,11 +15,15 @@ from midillm_jax.music.grammar import Limits
         ({"outputs": 0}, "outputs is 0; expected 1 or more"),
         ({"seed": -1}, "seed is -1; expected 0 to 4294967295"),
         ({"seed": 1 << 32}, "seed is 4294967296"),
-        ({"temperature": -0.1}, "temperature is -0.1"),
+        ({"temperature": -0.1}, "temperature is -0.1; expected 0, or 0.01 to 100"),
+        ({"temperature": 1e-40}, "temperature is 1e-40"),
+        ({"temperature": 1e300}, "temperature is 1e+300"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_p": 0.0}, "top_p is 0.0; expected above 0, at most 1"),
+        ({"top_p": 0.0}, "top_p is 0.0; expected 0.000001 to 1"),
+        ({"top_p": 1e-50}, "top_p is 1e-50"),
         ({"top_p": 1.1}, "top_p is 1.1"),
-        ({"max_notes": 0}, "max_notes is 0"),
+        ({"max_notes": 0}, "max_notes is 0; expected 1 to 2147483647"),
+        ({"max_notes": 1 << 31}, "max_notes is 2147483648"),
         ({"max_seconds": 100.5}, "max_seconds is 100.5; expected 0.01 to 100"),
         ({"max_seconds": 0.001}, "max_seconds is 0.001"),
     ],
@@ -28,6 +32,11 @@ def test_values_out_of_range_are_named(fields: dict[str, Any], said: str) -> Non
     with pytest.raises(UserError) as error:
         MusicRequest("a waltz", **fields)
     assert said in str(error.value)
+
+
+def test_a_prompt_that_is_no_text_is_refused() -> None:
+    with pytest.raises(UserError, match="prompt: character 3 is half of a pair"):
+        MusicRequest("a \ud83c waltz")
 
 
 def test_limits_are_in_ticks() -> None:

@@ -1,0 +1,87 @@
+"""``python -m midillm_jax.serve --api --model DIR``: music over HTTP, for programs."""
+
+import dataclasses
+from pathlib import Path
+
+from midillm_jax import commands
+from midillm_jax.errors import UserError
+from midillm_jax.inference import compose
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """POST /v1/music, and /health, /metrics, /v1/models; /docs describes them (docs/serving.md too)."""
+
+    model: Path
+    """Folder that `python -m midillm_jax.export` wrote, or OWNER/NAME of a model on the Hugging Face Hub."""
+    api: bool = False
+    """Serve the HTTP API."""
+    backend: compose.Backend = "auto"
+    """Engine: jax, or vllm (docs/serving.md); auto takes jax where it is installed."""
+    quantization: str | None = None
+    """How vLLM quantises the weights as it loads them, such as fp8 on a GPU."""
+    host: str = "127.0.0.1"
+    """Address to listen on: this machine's own by default, 0.0.0.0 for all."""
+    port: int = 8000
+    """Port; 0 takes a free one."""
+    max_waiting: int = 128
+    """Pieces that may wait to be begun; requests beyond are answered 429."""
+    max_outputs: int = 8
+    """Pieces (n) a request may ask for."""
+    max_prompt: int = 2000
+    """Letters of a prompt."""
+    max_body: int = 65_536
+    """Bytes of a request's body."""
+    timeout: float = 600.0
+    """Seconds after which a request that is not done is given up and answered 504."""
+    grace: float = 20.0
+    """Seconds that requests get to end after SIGTERM or Ctrl-C, before they are answered 503."""
+
+
+def main(arguments: list[str]) -> None:
+    """Loads the model and serves it until told to stop."""
+    chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.serve", description=__doc__)
+    _check(chosen)
+    # Imported here: an installation without the extra [serve] still has --help, and one sentence for the rest.
+    from midillm_jax.serving import api, http, schema
+    from midillm_jax.serving.metrics import Metrics
+    from midillm_jax.serving.service import Service
+
+    http.exit_on_sigterm()
+    commands.enable_compile_cache()
+    bounds = schema.Bounds(chosen.max_outputs, chosen.max_prompt, chosen.max_body, chosen.timeout)
+    metrics = Metrics()
+
+    def load() -> compose.MusicModel:
+        return compose.load_model(chosen.model, chosen.backend, chosen.quantization)
+
+    with http.bind(chosen.host, chosen.port) as bound, Service(load, chosen.max_waiting, metrics) as service:
+        name = chosen.model.resolve().name if chosen.model.exists() else str(chosen.model)
+        app = api.create_app(service, metrics, name, bounds)
+        engine = service.model.engine.name
+
+        def started(url: str) -> None:
+            print(f"{url} serves {name} on {engine}; {url}/docs says how to ask", flush=True)
+
+        http.run(http.Server(app, chosen.grace, service.close), bound, started)
+
+
+def _check(chosen: Arguments) -> None:
+    """Raises UserError for limits with which nothing could be served."""
+    if not chosen.api:
+        raise UserError("what should be served? --api is the HTTP API")
+    for option, found, good, expected in (
+        ("port", chosen.port, 0 <= chosen.port < 65_536, "0 to 65535"),
+        ("max-outputs", chosen.max_outputs, chosen.max_outputs >= 1, "1 or more"),
+        ("max-waiting", chosen.max_waiting, chosen.max_waiting >= chosen.max_outputs, "--max-outputs or more"),
+        ("max-prompt", chosen.max_prompt, chosen.max_prompt >= 1, "1 or more"),
+        ("max-body", chosen.max_body, chosen.max_body >= 1, "1 or more"),
+        ("timeout", chosen.timeout, 0 < chosen.timeout < float("inf"), "a finite number of seconds above 0"),
+        ("grace", chosen.grace, 0 <= chosen.grace < float("inf"), "a finite number of seconds, 0 or more"),
+    ):
+        if not good:
+            raise UserError(f"--{option} is {found}; expected {expected}")
+
+
+if __name__ == "__main__":
+    commands.run(main)

@@ -1,0 +1,1 @@
+"""People and programs ask for music here; engines of inference/ write it."""
