@@ -43,7 +43,7 @@ def make(folder: Path, shape: str, dtype: str, gguf_dtype: str) -> None:
     import tokenizers
 
     from midillm_jax import presets
-    from midillm_jax.model import gguf, hf
+    from midillm_jax.model import gguf, hf_write
     from midillm_jax.model.llama import Definition, Execution
     from midillm_jax.text.tokenizer import load_tokenizer
 
@@ -60,7 +60,7 @@ def make(folder: Path, shape: str, dtype: str, gguf_dtype: str) -> None:
     params = Definition(config, Execution(param_dtype="bfloat16", compute_dtype="bfloat16", remat="none")).init(
         jax.random.key(0)
     )
-    hf.write_hf(folder / "hf", config, params, tokenizer, dtype=dtype)  # type: ignore[arg-type]
+    hf_write.write_hf(folder / "hf", config, params, tokenizer, dtype=dtype)  # type: ignore[arg-type]
     gguf.write_gguf(folder / "gguf", config, params, tokenizer, dtype=gguf_dtype)  # type: ignore[arg-type]
 
 

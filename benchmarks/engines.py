@@ -35,7 +35,7 @@ def make(folder: Path) -> None:
     import jax
 
     from midillm_jax.data.demo import write_band
-    from midillm_jax.model import hf
+    from midillm_jax.model import hf_write
     from midillm_jax.model.llama import INFERENCE, Definition
     from midillm_jax.presets import DEMO
     from midillm_jax.text.tokenizer import train_sentencepiece
@@ -45,7 +45,7 @@ def make(folder: Path) -> None:
         write_band(Path(work) / "band", 200, seed=0)
         texts = [path.read_text() for path in sorted((Path(work) / "band" / "text").iterdir())]
         tokenizer = train_sentencepiece(texts, Path(work) / "tokenizer.model", config.text_vocab_size)
-        hf.write_hf(folder, config, Definition(config, INFERENCE).init(jax.random.key(0)), tokenizer)
+        hf_write.write_hf(folder, config, Definition(config, INFERENCE).init(jax.random.key(0)), tokenizer)
 
 
 def requests(text_vocab_size: int, pieces: int, triples: int) -> list[TokenRequest]:

@@ -10,7 +10,7 @@ from typing import Literal, cast, get_args
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.model import finetune, gguf, hf, hf_card, hf_config, hub, hub_push, llama, peft
+from midillm_jax.model import finetune, gguf, hf, hf_card, hf_config, hf_write, hub, hub_push, llama, peft
 from midillm_jax.text.tokenizer import load_tokenizer
 
 
@@ -33,9 +33,9 @@ class Arguments:
     """OWNER/NAME on the Hugging Face Hub to upload the folder to, made if it is not there; `hf auth login` first."""
     private: bool = False
     """With --push-to-hub: a repository for its owner alone."""
-    dtype: Literal["float32", "bfloat16", "float16", "q8_0"] = "float32"
-    """Of the stored weights; float32 keeps those of a float32 run exactly. bfloat16 is not for gguf, q8_0 (8 bits,
-    a scale for each 32 weights) for gguf alone."""
+    dtype: Literal["float32", "bfloat16", "float16", "int8", "q8_0"] = "float32"
+    """Of the stored weights; float32 keeps those of a float32 run exactly. int8 is for vLLM (compressed-tensors), q8_0
+    for gguf alone, where bfloat16 is not."""
     tokenizer: str = ""
     """Where the run's text tokenizer is now, if it was moved since."""
     base: str = ""
@@ -47,7 +47,9 @@ def main(arguments: list[str]) -> None:
     chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.export", description=__doc__)
     if chosen.verify and chosen.format != "model":
         raise UserError("--verify compares what transformers loads; leave it out, or choose --format model.")
-    dtypes = get_args(gguf.Dtype if chosen.format == "gguf" else hf.Dtype)
+    if chosen.verify and chosen.dtype == "int8":
+        raise UserError("--verify compares with unrounded weights; leave it out, or choose another --dtype than int8.")
+    dtypes = get_args({"model": hf_write.Dtype, "gguf": gguf.Dtype, "peft": hf.Dtype}[chosen.format])
     if chosen.dtype not in dtypes:
         raise UserError(f"--dtype {chosen.dtype} is not for --format {chosen.format}; choose {' or '.join(dtypes)}.")
     if chosen.private and not chosen.push_to_hub:
@@ -114,7 +116,7 @@ def _export_model(chosen: Arguments, out: Path) -> tuple[Path, str]:
         origin=origin,
         scores=run_log.held_out_figures(run, step),
     )
-    generation = hf.Generation(max_new_tokens=min(hf.Generation.max_new_tokens, longest - 2))
+    generation = hf_write.Generation(max_new_tokens=min(hf_write.Generation.max_new_tokens, longest - 2))
     documents = hf_card.licences(config.model, origin) | {"README.md": card}
     if chosen.format == "gguf":
         folder = gguf.write_gguf(
@@ -128,12 +130,12 @@ def _export_model(chosen: Arguments, out: Path) -> tuple[Path, str]:
             documents=documents,
         )
     else:
-        folder = hf.write_hf(
+        folder = hf_write.write_hf(
             out,
             config.model,
             params,
             tokenizer,
-            dtype=cast(hf.Dtype, chosen.dtype),
+            dtype=cast(hf_write.Dtype, chosen.dtype),
             generation=generation,
             trained_with=config,
             shard_bytes=round(chosen.shard_gb * 1e9) or None,

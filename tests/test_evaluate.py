@@ -17,7 +17,7 @@ from midillm_jax.data.demo import write_band
 from midillm_jax.data.shards import Manifest, Piece, ShardWriter, pack_piece, write_manifest
 from midillm_jax.errors import UserError
 from midillm_jax.inference.jax_engine import JaxEngine
-from midillm_jax.model import hf
+from midillm_jax.model import hf_write
 from midillm_jax.model.llama import INFERENCE, Definition
 from midillm_jax.music.midi import read_midi
 from midillm_jax.text.prompt import PROMPT_PREFIX
@@ -58,7 +58,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         splits[name] = writer.split
     write_manifest(root / "pairs", Manifest("pairs", splits, {"band": len(rows)}, (), {}, {}))
     tokenizer = train_sentencepiece([PROMPT_PREFIX, *(row["caption"] for row in rows)], root / "t.model", 320)
-    hf.write_hf(root / "model", MODEL, Definition(MODEL, INFERENCE).init(jax.random.key(0)), tokenizer)
+    hf_write.write_hf(root / "model", MODEL, Definition(MODEL, INFERENCE).init(jax.random.key(0)), tokenizer)
     run = root / "run"
     run.mkdir()
     (run / "log.csv").write_text("step,kind,loss,text_loss,bits_per_note\n1,train,3.0,2.5,20.0\n")

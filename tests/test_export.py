@@ -184,9 +184,10 @@ def test_a_folder_for_llama_cpp(run: Config, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"--dtype": "int8", "--format": "peft"}, "--dtype int8 is not for --format peft"),
         ({"--format": "gguf", "--dtype": "bfloat16"}, "choose float32 or float16 or q8_0"),
         ({"--format": "gguf", "--dtype": "q8_0"}, "d_model of this model is 16 wide, q8_0 needs a multiple of 32"),
-        ({"--dtype": "q8_0"}, "--dtype q8_0 is not for --format model; choose float32 or bfloat16 or float16"),
+        ({"--dtype": "q8_0"}, "--dtype q8_0 is not for --format model; choose float32 or bfloat16 or float16 or int8"),
         ({"--checkpoint": "nowhere"}, "nowhere: no checkpoints there"),
         ({"--checkpoint": "{run}/7"}, "step 7 is not there"),
         ({"--tokenizer": "nowhere.model"}, "nowhere.model: no such file"),

@@ -26,7 +26,7 @@ from midillm_jax.config import (
     OptimizerConfig,
     Source,
 )
-from midillm_jax.model import hf
+from midillm_jax.model import hf, hf_write
 from midillm_jax.model.llama import INFERENCE, Definition, head_table
 from midillm_jax.text.tokenizer import load_tokenizer
 
@@ -38,7 +38,7 @@ def run(corpus: Path, tiny_model: ModelConfig, tmp_path: Path) -> Config:
     """Sixteen steps over a base of random weights, saved after every one."""
     model = dataclasses.replace(tiny_model, text_vocab_size=600, num_layers=2)
     tokenizer = load_tokenizer(corpus / "tokenizer.model")
-    hf.write_hf(tmp_path / "base", model, Definition(model, INFERENCE).init(jax.random.key(0)), tokenizer)
+    hf_write.write_hf(tmp_path / "base", model, Definition(model, INFERENCE).init(jax.random.key(0)), tokenizer)
     return Config(
         name="mine",
         run_dir=str(tmp_path / "run"),

@@ -15,7 +15,7 @@ import numpy as np
 
 from midillm_jax.config import Config, ModelConfig
 from midillm_jax.errors import UserError
-from midillm_jax.model import attention, gguf_vocab, hf, hf_folder, hf_names
+from midillm_jax.model import attention, gguf_vocab, hf, hf_folder, hf_names, hf_write
 from midillm_jax.model.hf_names import Params, TreePath
 from midillm_jax.music.vocab import SEPARATOR
 from midillm_jax.text.tokenizer import Tokenizer
@@ -49,22 +49,22 @@ def write_gguf(
     tokenizer: Tokenizer,
     *,
     dtype: Dtype = "float16",
-    generation: hf.Generation = hf.DEFAULTS,
+    generation: hf_write.Generation = hf_write.DEFAULTS,
     trained_with: Config | None = None,
     documents: Mapping[str, str | bytes] = {},
 ) -> Path:
     """Writes a model folder with model.gguf; one tensor at a time is converted.
 
     Args:
-        folder, config, params, tokenizer, generation, trained_with, documents: as for :func:`hf.write_hf`.
+        folder, config, params, tokenizer, generation, trained_with, documents: as for :func:`hf_write.write_hf`.
         dtype: of the matrices.
 
     Returns:
         the folder.
 
     Raises:
-        UserError: as :func:`hf.write_hf`; or the gguf package is missing, llama.cpp cannot have this tokenizer, or a
-            width is not a multiple of q8_0's block.
+        UserError: as :func:`hf_write.write_hf`; or the gguf package is missing, llama.cpp cannot have this tokenizer,
+            or a width is not a multiple of q8_0's block.
     """
     try:
         import gguf
@@ -72,18 +72,19 @@ def write_gguf(
         raise UserError(
             "--format gguf needs the gguf package, which is not installed; run `pip install gguf`"
         ) from error
-    flat, vocabulary = hf.checked(config, params), gguf_vocab.vocabulary(tokenizer)
+    flat, vocabulary = hf_write.checked(config, params), gguf_vocab.vocabulary(tokenizer)
     kind = getattr(gguf.GGMLQuantizationType, _KINDS[dtype])
     block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
     for name, width in {"d_model": config.d_model, "d_ff": config.d_ff, "heads": _query_width(config)}.items():
         if width % block:
             raise UserError(f"{name} of this model is {width} wide, {dtype} needs a multiple of {block}; use float16")
     stored: hf.Dtype = "float32" if dtype == "float32" else "float16"
-    with hf.write_folder(
+    with hf_write.write_folder(
         folder,
         config,
         tokenizer,
         dtype=stored,
+        more={},
         generation=generation,
         trained_with=trained_with,
         documents=documents,
@@ -169,7 +170,7 @@ def _tensor(
 ) -> np.ndarray[Any, Any]:
     matrix = len(weight.theirs) > 1
     stored = np.float16 if matrix and kind == gguf.GGMLQuantizationType.F16 else np.float32
-    tensor = hf.convert(flat[weight.path], config, name, weight, layer, np.dtype(stored))
+    tensor = hf_write.convert(flat[weight.path], config, name, weight, layer, np.dtype(stored))
     if weight.path[-1] in ("query", "key"):
         # llama.cpp rotates neighbours; Hugging Face, and we, the two halves of a head.
         heads = tensor.reshape(-1, 2, config.head_dim // 2, config.d_model)

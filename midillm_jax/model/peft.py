@@ -28,7 +28,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 def write_peft(folder: str | os.PathLike[str], trained: Params, run: Config, *, dtype: hf.Dtype = "float32") -> Path:
     """Writes an adapter that ``peft.PeftModel.from_pretrained(base, folder)`` loads over the run's base.
 
-    The folder is written beside and renamed, as :func:`hf.write_hf` does.
+    The folder is written beside and renamed, as :func:`hf_write.write_hf` does.
 
     Args:
         folder: to be made.

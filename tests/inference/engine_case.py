@@ -3,7 +3,7 @@
     python -m tests.inference.engine_case FOLDER
 
 Run where jax is; the tests of an engine run where that engine is (``make test-vllm``). FOLDER gets
-``model/``, ``large/`` (the same untrained, whose context holds 2,100 tokens), both as ``gguf/`` and ``large-gguf/``
+``model/``, ``int8/``, ``large/`` (the same untrained, whose context holds 2,100 tokens), ``gguf/`` and ``large-gguf/``
 for llama.cpp, and ``case.json``. A folder that is whole already is left as it is.
 """
 
@@ -58,6 +58,7 @@ def train(folder: Path) -> Path:
     }
     trainer.main(["--config", "demo_stage2.py", *(f"--{name}={value}" for name, value in options.items())])
     export.main(["--checkpoint", run, "--out", str(folder / "model")])
+    export.main(["--checkpoint", run, "--out", str(folder / "int8"), "--dtype", "int8"])
     for dtype in ("float32", "q8_0"):
         out = folder / {"float32": "gguf", "q8_0": "gguf-q8"}[dtype]
         export.main(["--checkpoint", run, "--out", str(out), "--format", "gguf", "--dtype", dtype])
@@ -93,13 +94,13 @@ def make_large(folder: Path, model: Path) -> None:
     """The trained model's shape with a longer context and weights that were never trained."""
     import jax
 
-    from midillm_jax.model import gguf, hf
+    from midillm_jax.model import gguf, hf, hf_write
     from midillm_jax.model.llama import INFERENCE, Definition
     from midillm_jax.text.tokenizer import load_tokenizer
 
     config = dataclasses.replace(hf.read_hf(model)[0], context_length=2112)
     params = Definition(config, INFERENCE).init(jax.random.key(0))
-    hf.write_hf(folder / "large", config, params, load_tokenizer(model))
+    hf_write.write_hf(folder / "large", config, params, load_tokenizer(model))
     gguf.write_gguf(folder / "large-gguf", config, params, load_tokenizer(model))
 
 

@@ -12,7 +12,7 @@ from midillm_jax.config import ModelConfig
 from midillm_jax.errors import UserError
 from midillm_jax.inference import text_sampler
 from midillm_jax.inference.text_sampler import TextModel, TextRequest, load_text_model
-from midillm_jax.model import hf
+from midillm_jax.model import hf, hf_write
 from midillm_jax.model.llama import INFERENCE, Definition
 from midillm_jax.text.prompt import text_ids
 from midillm_jax.text.tokenizer import Tokenizer, train_sentencepiece
@@ -33,7 +33,7 @@ def write(tiny_model: ModelConfig, tokenizer: Tokenizer, out: Path) -> Path:
     params = jax.tree.map(np.asarray, Definition(config, INFERENCE).init(jax.random.key(0)))
     params = jax.tree.map(lambda leaf: leaf * 8 if leaf.ndim > 1 else leaf, params)
     params["embedding"][TEXT:] *= 3
-    return hf.write_hf(out, config, params, tokenizer)
+    return hf_write.write_hf(out, config, params, tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_character_waits_for_its_last_byte(size: int) -> None:
 
 def test_a_text_model_writes_text_as_well(tiny_model: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     config = dataclasses.replace(tiny_model, text_vocab_size=TEXT, music_vocab_size=0)
-    out = hf.write_hf(tmp_path / "text", config, Definition(config, INFERENCE).init(jax.random.key(0)), tokenizer)
+    out = hf_write.write_hf(tmp_path / "text", config, Definition(config, INFERENCE).init(jax.random.key(0)), tokenizer)
     assert len(ids(load_text_model(out), dataclasses.replace(GREEDY, max_tokens=5))) == 5
     with pytest.raises(UserError, match="text model without music rows"):
         hf.load_music_model(out)

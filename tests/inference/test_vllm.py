@@ -140,6 +140,28 @@ def test_too_long_a_request_is_refused(engine: VllmEngine, case: Case) -> None:
         engine.generate([dataclasses.replace(case[0][0], max_triples=2000)])
 
 
+def nats(engine: VllmEngine, case: Case) -> float:
+    """Of a music token that our sampler wrote, on average over the requests that are new."""
+    parameters = vllm.SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
+    found: list[float] = []
+    for request, ids in zip(case[0][:3], case[1][:3], strict=True):
+        prompt = [*request.prompt, *(amt_id + engine.text_vocab_size for amt_id in ids)]
+        (answer,) = engine._llm.generate({"prompt_token_ids": prompt}, sampling_params=parameters, use_tqdm=False)
+        given = zip(prompt, answer.prompt_logprobs, strict=True)
+        found += [-logprobs[token].logprob for token, logprobs in list(given)[len(request.prompt) :]]
+    return float(np.mean(found))
+
+
+def test_an_int8_export_is_nearly_the_same_model(folder: Path, engine: VllmEngine, case: Case) -> None:
+    rounded = VllmEngine(folder / "int8")
+    assert rounded._llm.llm_engine.model_config.quantization == "compressed-tensors"
+    assert 1e-5 < abs(nats(rounded, case) - nats(engine, case)) < 0.05
+    sampled = [dataclasses.replace(request, temperature=1.0) for request in case[0]]
+    for ids, request in zip(rounded.generate(sampled), sampled, strict=True):
+        joined = np.concatenate((np.array(request.history, np.int32), ids))
+        assert grammar.check(joined, request.limits) is None
+
+
 def test_fp8_on_a_cpu_is_refused_with_the_reason(folder: Path) -> None:
     with pytest.raises(UserError, match="fp8 needs a GPU"):
         VllmEngine(folder / "model", quantization="fp8")

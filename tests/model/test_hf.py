@@ -17,7 +17,7 @@ import tokenizers
 
 from midillm_jax.config import ModelConfig
 from midillm_jax.errors import UserError
-from midillm_jax.model import hf, hf_config, hf_names
+from midillm_jax.model import hf, hf_config, hf_names, hf_write
 from midillm_jax.model.llama import INFERENCE, Definition, Params, head_table
 from midillm_jax.music import vocab
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
@@ -94,7 +94,7 @@ def test_transformers_gives_the_same_logits(variant: ModelConfig, tokenizer: Tok
     torch = pytest.importorskip("torch", reason="torch is not installed")
     transformers = pytest.importorskip("transformers")
     params = weights(variant)
-    hf.write_hf(tmp_path / "out", variant, params, tokenizer)
+    hf_write.write_hf(tmp_path / "out", variant, params, tokenizer)
     model, report = transformers.LlamaForCausalLM.from_pretrained(
         tmp_path / "out", dtype=torch.float32, output_loading_info=True
     )
@@ -113,7 +113,7 @@ def test_transformers_samples_with_the_exported_defaults(
     torch = pytest.importorskip("torch", reason="torch is not installed")
     transformers = pytest.importorskip("transformers")
     params = weights(config)
-    hf.write_hf(tmp_path / "out", config, params, tokenizer, generation=hf.Generation(max_new_tokens=9))
+    hf_write.write_hf(tmp_path / "out", config, params, tokenizer, generation=hf_write.Generation(max_new_tokens=9))
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     defaults = model.generation_config
     assert (defaults.do_sample, defaults.temperature, defaults.top_p, defaults.top_k) == (True, 1.0, 0.98, 0)
@@ -160,7 +160,7 @@ def test_reads_what_transformers_writes(config: ModelConfig, tmp_path: Path) -> 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_there_and_back_is_bit_equal(variant: ModelConfig, tokenizer: Tokenizer, tmp_path: Path, dtype: Any) -> None:
     params = jax.tree.map(lambda leaf: leaf.astype(hf.DTYPES[dtype][1]), weights(variant))
-    hf.write_hf(tmp_path / "out", variant, params, tokenizer, dtype=dtype)
+    hf_write.write_hf(tmp_path / "out", variant, params, tokenizer, dtype=dtype)
     found, read = hf.read_hf(tmp_path / "out")
     assert found == variant
     assert same(variant, params, read)
@@ -177,7 +177,7 @@ def test_dtype_is_chosen_when_writing_and_when_reading(
     config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     params = weights(config)
-    hf.write_hf(tmp_path / "out", config, params, tokenizer, dtype="bfloat16")
+    hf_write.write_hf(tmp_path / "out", config, params, tokenizer, dtype="bfloat16")
     _, read = hf.read_hf(tmp_path / "out", dtype="float32")
     rounded = jax.tree.map(lambda leaf: leaf.astype(ml_dtypes.bfloat16).astype(np.float32), params)
     assert same(config, rounded, read)
@@ -185,8 +185,8 @@ def test_dtype_is_chosen_when_writing_and_when_reading(
 
 def test_jax_arrays_are_written_as_numpy_ones_are(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     params = weights(config)
-    hf.write_hf(tmp_path / "numpy", config, params, tokenizer)
-    hf.write_hf(tmp_path / "jax", config, jax.tree.map(jnp.asarray, params), tokenizer)
+    hf_write.write_hf(tmp_path / "numpy", config, params, tokenizer)
+    hf_write.write_hf(tmp_path / "jax", config, jax.tree.map(jnp.asarray, params), tokenizer)
     names = sorted(file.name for file in (tmp_path / "numpy").iterdir())
     assert names == [
         "config.json",
@@ -201,7 +201,7 @@ def test_jax_arrays_are_written_as_numpy_ones_are(config: ModelConfig, tokenizer
 def test_both_rope_forms_are_read_alone_and_must_agree(
     config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    hf.write_hf(tmp_path / "out", config, weights(config), tokenizer)
+    hf_write.write_hf(tmp_path / "out", config, weights(config), tokenizer)
     path = tmp_path / "out" / "config.json"
     both = path.read_text()
     edit_json(path, lambda fields: fields.pop("rope_parameters"))
@@ -216,7 +216,7 @@ def test_both_rope_forms_are_read_alone_and_must_agree(
 
 
 def test_text_rows_are_told_from_music_rows(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    out = hf.write_hf(tmp_path / "out", config, weights(config), tokenizer)
+    out = hf_write.write_hf(tmp_path / "out", config, weights(config), tokenizer)
     (out / "midillm.json").unlink()  # as in a folder that others wrote
     assert hf.read_hf(out)[0] == config
     (out / "tokenizer.model").unlink()
@@ -231,7 +231,7 @@ def test_text_rows_are_told_from_music_rows(config: ModelConfig, tokenizer: Toke
 def test_a_text_model_goes_there_and_back(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     config = dataclasses.replace(config, music_vocab_size=0, vocab_multiple=64)
     params = weights(config)
-    out = hf.write_hf(tmp_path / "out", config, params, tokenizer)
+    out = hf_write.write_hf(tmp_path / "out", config, params, tokenizer)
     assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == [tokenizer.eos_id]
     found, read = hf.read_hf(out, vocab_multiple=64)
     assert found == config
@@ -242,7 +242,7 @@ def test_a_text_model_goes_there_and_back(config: ModelConfig, tokenizer: Tokeni
 def test_the_tensors_say_whether_the_head_is_tied(
     config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path, equal: bool
 ) -> None:
-    out = hf.write_hf(tmp_path / "out", config, weights(config), tokenizer)
+    out = hf_write.write_hf(tmp_path / "out", config, weights(config), tokenizer)
     tensors = safetensors.numpy.load_file(out / hf.WEIGHTS_FILE)
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
     if not equal:
@@ -255,7 +255,7 @@ def test_the_tensors_say_whether_the_head_is_tied(
 
 @pytest.fixture
 def folder(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> Path:
-    return hf.write_hf(tmp_path / "model", config, weights(config), tokenizer)
+    return hf_write.write_hf(tmp_path / "model", config, weights(config), tokenizer)
 
 
 def shard(folder: Path, parts: dict[str, list[str]], tensors: dict[str, np.ndarray]) -> None:
@@ -277,9 +277,9 @@ def test_shards_hold_what_one_file_holds(config: ModelConfig, folder: Path) -> N
 
 def test_large_weights_are_written_as_shards(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     params = weights(config)
-    hf.write_hf(tmp_path / "one", config, params, tokenizer)
+    hf_write.write_hf(tmp_path / "one", config, params, tokenizer)
     table = config.vocab_size * config.d_model * 4
-    hf.write_hf(tmp_path / "many", config, params, tokenizer, shard_bytes=table + 1000)
+    hf_write.write_hf(tmp_path / "many", config, params, tokenizer, shard_bytes=table + 1000)
     files = sorted((tmp_path / "many").glob("*.safetensors"))
     assert len(files) > 1
     assert [file.name for file in files] == [
@@ -366,7 +366,7 @@ def test_a_config_we_cannot_run_is_refused(folder: Path, change: Callable[[dict[
 def test_fields_that_older_configs_leave_out(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     # Llama 1 and 2: no head_dim, no grouped heads, theta 10,000.
     config = dataclasses.replace(config, num_kv_heads=6, head_dim=8, rope_theta=10_000.0, rope_scaling=None)
-    out = hf.write_hf(tmp_path / "out", config, weights(config), tokenizer)
+    out = hf_write.write_hf(tmp_path / "out", config, weights(config), tokenizer)
     absent = ("head_dim", "num_key_value_heads", "rope_theta", "rope_parameters", "rope_scaling", "attention_bias")
     edit_json(out / "config.json", lambda fields: [fields.pop(name) for name in absent])
     assert hf.read_hf(out)[0] == config
@@ -391,26 +391,26 @@ def test_weights_of_another_model_are_not_written(config: ModelConfig, tokenizer
     params = weights(config)
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"feed_forward\.gate has shape \(3, 48, 80\), expected \(3, 48, 81\)"):
-        hf.write_hf(out, dataclasses.replace(config, d_ff=81), params, tokenizer)
+        hf_write.write_hf(out, dataclasses.replace(config, d_ff=81), params, tokenizer)
     with pytest.raises(UserError, match="missing: head"):
-        hf.write_hf(out, dataclasses.replace(config, tie_embeddings=False), params, tokenizer)
+        hf_write.write_hf(out, dataclasses.replace(config, tie_embeddings=False), params, tokenizer)
     with pytest.raises(UserError, match="unknown: head"):
-        hf.write_hf(out, config, params | {"head": params["embedding"]}, tokenizer)
+        hf_write.write_hf(out, config, params | {"head": params["embedding"]}, tokenizer)
     with pytest.raises(UserError, match="300 ids, the model's text vocabulary 299 rows"):
-        hf.write_hf(out, dataclasses.replace(config, text_vocab_size=299), params, tokenizer)
+        hf_write.write_hf(out, dataclasses.replace(config, text_vocab_size=299), params, tokenizer)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_half_written_is_left(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     params = weights(config)
-    out = hf.write_hf(tmp_path / "out", config, params, tokenizer)
+    out = hf_write.write_hf(tmp_path / "out", config, params, tokenizer)
     before = (out / hf.WEIGHTS_FILE).read_bytes()
     broken = params | {"final_norm": np.full_like(params["final_norm"], 1e6)}
     with pytest.raises(UserError, match=r"model\.norm\.weight: holds values that are not finite as float16"):
-        hf.write_hf(out, config, broken, tokenizer, dtype="float16")
+        hf_write.write_hf(out, config, broken, tokenizer, dtype="float16")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (out / hf.WEIGHTS_FILE).read_bytes() == before
-    hf.write_hf(out, config, params, tokenizer, dtype="bfloat16")
+    hf_write.write_hf(out, config, params, tokenizer, dtype="bfloat16")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (out / hf.WEIGHTS_FILE).stat().st_size < len(before)
 
@@ -418,10 +418,10 @@ def test_nothing_half_written_is_left(config: ModelConfig, tokenizer: Tokenizer,
 def test_a_folder_of_something_else_is_left_alone(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "letters.txt").write_text("dear")
     with pytest.raises(UserError, match=r"not an export of midillm_jax, which would have a midillm\.json"):
-        hf.write_hf(tmp_path, config, weights(config), tokenizer)
+        hf_write.write_hf(tmp_path, config, weights(config), tokenizer)
     assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
     with pytest.raises(UserError, match="not an export"):
-        hf.write_hf(tmp_path / "letters.txt", config, weights(config), tokenizer)
+        hf_write.write_hf(tmp_path / "letters.txt", config, weights(config), tokenizer)
     assert (tmp_path / "letters.txt").read_text() == "dear"
 
 
@@ -436,7 +436,7 @@ def test_only_an_export_is_replaced(config: ModelConfig, tokenizer: Tokenizer, t
         (out / "midillm.json").write_text("{}")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match="holds checkpoints" if "run" in kind else "not an export"):
-        hf.write_hf(out, config, weights(config), tokenizer)
+        hf_write.write_hf(out, config, weights(config), tokenizer)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -446,7 +446,7 @@ def test_names_beside_the_export_are_the_users(config: ModelConfig, tokenizer: T
         path.parent.mkdir()
         path.write_text("dear")
     for _ in range(2):
-        hf.write_hf(tmp_path / "out", config, weights(config), tokenizer)
+        hf_write.write_hf(tmp_path / "out", config, weights(config), tokenizer)
     assert [path.read_text() for path in mine] == ["dear", "dear"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.old", "out.partial"]
 
@@ -468,7 +468,7 @@ def test_the_tokenizer_is_found_whatever_it_was_called(config: ModelConfig, tmp_
     ):
         mine = load_tokenizer(home / name)
         shape = dataclasses.replace(config, text_vocab_size=mine.vocab_size)
-        out = hf.write_hf(tmp_path / name / "out", shape, weights(shape), mine)
+        out = hf_write.write_hf(tmp_path / name / "out", shape, weights(shape), mine)
         assert {path.name for path in out.glob("tokenizer*")} == written
         assert load_tokenizer(out).fingerprint == mine.fingerprint
 
@@ -480,7 +480,7 @@ def test_a_music_model_computes_in_the_type_it_is_stored_in(
     config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path, stored: hf.Dtype, computed: str
 ) -> None:
     params = weights(config)
-    definition, read = hf.load_music_model(hf.write_hf(tmp_path / "out", config, params, tokenizer, dtype=stored))
+    definition, read = hf.load_music_model(hf_write.write_hf(tmp_path / "out", config, params, tokenizer, dtype=stored))
     assert (definition.config, definition.run.compute_dtype) == (config, computed)
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(read)} == {computed}
     rounded = jax.tree.map(lambda leaf: leaf.astype(hf.DTYPES[stored][1]).astype(computed), params)
@@ -489,7 +489,7 @@ def test_a_music_model_computes_in_the_type_it_is_stored_in(
 
 def test_a_text_model_is_no_music_model(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     config = dataclasses.replace(config, music_vocab_size=0)
-    out = hf.write_hf(tmp_path / "out", config, weights(config), tokenizer)
+    out = hf_write.write_hf(tmp_path / "out", config, weights(config), tokenizer)
     with pytest.raises(UserError, match="text model without music rows"):
         hf.load_music_model(out)
     with pytest.raises(UserError, match="no such file; expected a Hugging Face model folder"):
@@ -526,7 +526,7 @@ def test_memory_stays_within_the_model_and_its_largest_tensor(tmp_path: Path, co
 
     tracemalloc.start()
     try:
-        hf.write_hf(out, config, params, Sized())  # type: ignore[arg-type]
+        hf_write.write_hf(out, config, params, Sized())  # type: ignore[arg-type]
         writing = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
         hf.read_hf(out)

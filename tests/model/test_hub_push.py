@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from midillm_jax.config import ModelConfig
-from midillm_jax.model import hf
+from midillm_jax.model import hf_write
 from midillm_jax.model.llama import INFERENCE, Definition
 from midillm_jax.text.tokenizer import train_sentencepiece
 from tests.model import hub_server
@@ -29,7 +29,7 @@ def folder(tiny_model: ModelConfig, tmp_path_factory: pytest.TempPathFactory) ->
     tokenizer = train_sentencepiece(["one two three four five six seven eight nine ten"], home / "words.model", 290)
     params = Definition(config, INFERENCE).init(jax.random.key(0))
     documents = {"README.md": "---\nlibrary_name: transformers\n---\n\n# music\n"}
-    return hf.write_hf(home / "out", config, params, tokenizer, shard_bytes=70_000, documents=documents)
+    return hf_write.write_hf(home / "out", config, params, tokenizer, shard_bytes=70_000, documents=documents)
 
 
 @pytest.fixture

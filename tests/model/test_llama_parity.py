@@ -16,7 +16,7 @@ import pytest
 from flax import nnx
 
 from midillm_jax.config import ModelConfig
-from midillm_jax.model import attention, hf
+from midillm_jax.model import attention, hf_write
 from midillm_jax.model.llama import INFERENCE, Block, Definition, Execution, Params, head_table, rms_norm
 from midillm_jax.text.tokenizer import train_sentencepiece
 
@@ -90,7 +90,7 @@ def case(config: ModelConfig, tmp_path: Path) -> tuple[ModelConfig, Params, Path
     params = stirred(config)
     words = [f"a {colour} {thing} plays" for colour in ("warm", "cold", "bright") for thing in ("drum", "horn", "lute")]
     tokenizer = train_sentencepiece(words, tmp_path / "words.model", config.text_vocab_size)
-    folder = hf.write_hf(tmp_path / "out", config, params, tokenizer)
+    folder = hf_write.write_hf(tmp_path / "out", config, params, tokenizer)
     return config, params, folder, np.random.default_rng(1).integers(0, config.vocab_size, (2, LENGTH), dtype=np.int32)
 
 

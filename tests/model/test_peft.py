@@ -21,7 +21,7 @@ from midillm_jax.config import (
     OptimizerConfig,
 )
 from midillm_jax.errors import UserError
-from midillm_jax.model import finetune, hf
+from midillm_jax.model import finetune, hf_write
 from midillm_jax.model.llama import INFERENCE, Definition, Params, head_table
 from midillm_jax.model.peft import write_peft
 from midillm_jax.text.tokenizer import Tokenizer, train_sentencepiece
@@ -74,7 +74,7 @@ def test_peft_gives_the_logits_of_the_adapted_model(
     run = dataclasses.replace(run, finetune=dataclasses.replace(ADAPTERS, lora_projections=projections))
     params = weights(run)
     trained, base = finetune.split(params, run.finetune)
-    hf.write_hf(tmp_path / "base", run.model, base, tokenizer)
+    hf_write.write_hf(tmp_path / "base", run.model, base, tokenizer)
     write_peft(tmp_path / "adapter", trained, run)
 
     def theirs(model: Any) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 
 from midillm_jax.config import Config, FinetuneConfig, ModelConfig
 from midillm_jax.errors import UserError
-from midillm_jax.model import finetune, hf, hf_names, sharding
+from midillm_jax.model import finetune, hf_names, hf_write, sharding
 from midillm_jax.model.llama import INFERENCE, Definition, Params
 from midillm_jax.text.tokenizer import load_tokenizer
 from midillm_jax.training.checkpoint import Checkpoints, Progress
@@ -27,7 +27,7 @@ ADAPTERS = dataclasses.replace(BOTH, music_rows=False)
 def written(run: Config, folder: Path, model: ModelConfig, seed: int = 0) -> Params:
     """A Hugging Face folder of fresh weights, which are returned."""
     params = jax.tree.map(np.asarray, Definition(model, INFERENCE).init(jax.random.key(seed)))
-    hf.write_hf(folder, model, params, load_tokenizer(run.data.tokenizer))
+    hf_write.write_hf(folder, model, params, load_tokenizer(run.data.tokenizer))
     return params
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from midillm_jax.config import Config
 from midillm_jax.errors import UserError
-from midillm_jax.model import hf, sharding
+from midillm_jax.model import hf_write, sharding
 from midillm_jax.model.llama import INFERENCE, Definition
 from midillm_jax.text.tokenizer import load_tokenizer
 from midillm_jax.training.checkpoint import Checkpoints, Evaluation, Progress
@@ -252,7 +252,7 @@ def test_a_run_begins_with_the_weights_of_another(saved: tuple[Config, State], t
 def test_a_text_model_is_grown_by_music_rows(run: Config, tmp_path: Path) -> None:
     text = dataclasses.replace(run.model, music_vocab_size=0)
     params = Definition(text, INFERENCE).init(jax.random.key(3))
-    folder = hf.write_hf(tmp_path / "text", text, params, load_tokenizer(run.data.tokenizer))
+    folder = hf_write.write_hf(tmp_path / "text", text, params, load_tokenizer(run.data.tokenizer))
     begun = fresh_state(training_of(dataclasses.replace(run, init_from=str(folder))))["params"]
     np.testing.assert_array_equal(begun["embedding"][:600], params["embedding"][:600])
     assert begun["embedding"].shape == (run.model.padded_vocab_size, run.model.d_model)

@@ -20,7 +20,7 @@ from midillm_jax.config import Config, FinetuneConfig, MeshConfig, SamplesConfig
 from midillm_jax.errors import UserError
 from midillm_jax.inference.compose import compose, load_model
 from midillm_jax.inference.request import MusicRequest
-from midillm_jax.model import finetune, hf, sharding
+from midillm_jax.model import finetune, hf_write, sharding
 from midillm_jax.model.llama import Params
 from midillm_jax.music.midi import NoteTable, read_midi
 from midillm_jax.music.render import find_soundfont
@@ -136,7 +136,7 @@ def test_the_music_is_what_generate_writes_of_an_export(sampled: Config, mute: N
     params = params_of(training)
     Samples(training, Path(sampled.folder)).write(0, params, None, silent)
     tokenizer = load_tokenizer(sampled.data.tokenizer)
-    model = load_model(hf.write_hf(tmp_path / "model", sampled.model, params, tokenizer, trained_with=sampled))
+    model = load_model(hf_write.write_hf(tmp_path / "model", sampled.model, params, tokenizer, trained_with=sampled))
     for number, (prompt, midi) in enumerate(zip(PROMPTS, midis(Path(sampled.folder) / "samples" / "0"), strict=True)):
         request = MusicRequest(prompt or None, seed=number, max_notes=16, max_seconds=20.0)
         assert compose(model, request).pieces[0].midi == midi
