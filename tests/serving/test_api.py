@@ -164,7 +164,6 @@ def test_pages_of_other_sites_cannot_ask(server: Served) -> None:
 
 def hold(server: Served, **fields: Any) -> socket.socket:
     """A request on a connection of its own, which the engine has but does not go on with."""
-    waiting = server.metric("midillm_sequences_waiting")
     server.engine.allow(0)
     body = json.dumps(fields).encode()
     connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
@@ -172,7 +171,7 @@ def hold(server: Served, **fields: Any) -> socket.socket:
         f"POST /v1/music HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     connection.sendall(head.encode() + body)
-    wait_until(lambda: server.metric("midillm_sequences_waiting") > waiting, "the request is there")
+    wait_until(lambda: not server.engine.empty(), "the engine has the request")
     return connection
 
 
