@@ -295,8 +295,8 @@ class Config:
     run_dir: str = ""
     """Where checkpoints and logs go; empty for ``runs/<name>``."""
     init_from: str = ""
-    """Run folder, Hugging Face folder or OWNER/NAME on the Hub whose weights a fresh run starts from; a text-only model
-    is grown."""
+    """Run folder (also gs://), Hugging Face folder or OWNER/NAME on the Hub whose weights a fresh run starts from; a
+    text-only model is grown."""
     music_init: Literal["normal", "mean", "mean_covariance", "zero"] = "mean_covariance"
     """How music rows begin when a text-only table grows: by the standard deviation, the mean, or mean and covariance
     of the text rows, or as zeros (model/embedding.py)."""

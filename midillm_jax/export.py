@@ -19,8 +19,8 @@ class Arguments:
     """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files."""
 
     checkpoint: str
-    """A run's folder, for its newest checkpoint, or RUN/STEP; without --out, a Hugging Face folder that is there, for
-    --verify also its name on the Hub."""
+    """A run's folder, also gs://, for its newest checkpoint, or RUN/STEP; without --out, a Hugging Face folder that is
+    there, for --verify also its name on the Hub."""
     out: Path | None = None
     """Folder to write; an earlier export there is replaced, anything else is left alone."""
     format: Literal["model", "gguf", "peft"] = "model"

@@ -58,7 +58,7 @@ def card(
     if is_llama(model, origin):
         head.append("license: llama3.2")
         notes.append("**Built with Llama.** NOTICE and the licence of Llama 3.2 go along with these weights.\n")
-    if origin and not Path(origin).exists():
+    if origin and "://" not in origin and not Path(origin).exists():
         head.append(f"base_model: {origin}")
     if run.loss.kind == "slot":
         notes.append(

@@ -1,16 +1,67 @@
 """Reading one checkpoint: what it holds is held to the digests that were saved with it."""
 
+import contextlib
 import errno
-from collections.abc import Callable
+import importlib.util
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
+from midillm_jax.errors import UserError
 from midillm_jax.training import digest
 
 FOLDER = "checkpoints"
 """Of a run, with a folder for each step."""
+
+
+BUCKET = "gs://"
+
+
+def path_of(where: str) -> Any:
+    """A folder of this machine or in a bucket."""
+    # Typed Any because epath's stubs follow none of pathlib's.
+    return epath.Path(where) if where.startswith(BUCKET) else Path(where)
+
+
+def has_checkpoints(where: str) -> bool:
+    """Whether a folder is that of a run that has saved something."""
+    folder = path_of(where) / FOLDER
+    if not where.startswith(BUCKET):
+        return bool(folder.is_dir())
+    try:
+        # is_dir() would be False as well where the bucket does not answer.
+        return any(True for _ in folder.iterdir())
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def bucket_told(where: str) -> Iterator[None]:
+    """What goes wrong while a bucket is read, as one sentence; a folder of this machine is let be.
+
+    Raises:
+        UserError: gcsfs is not installed, or the bucket does not answer or does not let this machine in.
+    """
+    if not where.startswith(BUCKET):
+        yield
+        return
+    if importlib.util.find_spec("gcsfs") is None:
+        raise UserError(f"{where}: reading {BUCKET} needs the package gcsfs; pip install 'midillm_jax[cloud]'.")
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it would log is raised as well
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # each library below has errors of its own
+        raise UserError(
+            f"{where}: cannot be read from the bucket ({first_line(error)}); see that this machine may read it, or "
+            "copy the run here with `gcloud storage cp -r`."
+        ) from error
 
 
 class Damaged(Exception):

@@ -1,4 +1,7 @@
-"""Weights that a run begins with, or that are exported: from the seed, a checkpoint or a Hugging Face folder."""
+"""Weights that a run begins with, or that are exported: from the seed, a checkpoint or a Hugging Face folder.
+
+Checkpoints are read from buckets (gs://) as well: gcsfs reads their lists and documents, TensorStore the arrays.
+"""
 
 import dataclasses
 import json
@@ -16,7 +19,17 @@ from midillm_jax.model import finetune, hf, hub
 from midillm_jax.model.llama import Definition, Execution, Params
 from midillm_jax.training import base, guard, hosts
 from midillm_jax.training.step import FROZEN, State, Training, init_state, state_shardings
-from midillm_jax.training.stored import FOLDER, Damaged, read_arrays, read_documents, with_shardings
+from midillm_jax.training.stored import (
+    BUCKET,
+    FOLDER,
+    Damaged,
+    bucket_told,
+    has_checkpoints,
+    path_of,
+    read_arrays,
+    read_documents,
+    with_shardings,
+)
 
 
 def fresh_state(training: Training) -> State:
@@ -50,11 +63,13 @@ def _state(training: Training, shardings: State, trained: Params, frozen: Params
 def load_weights(where: str, vocab_multiple: int) -> tuple[ModelConfig, Params]:
     """Weights of a run folder (newest checkpoint), of ``RUN/STEP``, or of a Hugging Face folder or its name on the Hub.
 
-    ``vocab_multiple`` is what a Hugging Face table is padded to; a run's own table comes as it was trained.
+    A run may lie in a bucket. ``vocab_multiple`` is what a Hugging Face table is padded to; a run's own table comes as
+    it was trained.
     """
-    folder = hub.local_folder(where)
-    if (folder / "config.json").is_file() and not (folder / FOLDER).is_dir():
-        return hf.read_hf(folder, vocab_multiple=vocab_multiple)
+    if not where.startswith(BUCKET):
+        folder = hub.local_folder(where)
+        if (folder / "config.json").is_file() and not (folder / FOLDER).is_dir():
+            return hf.read_hf(folder, vocab_multiple=vocab_multiple)
     config, params = load_params(where)
     return config.model, params
 
@@ -63,46 +78,53 @@ def load_params(where: str, base_folder: str = "") -> tuple[Config, Params]:
     """Config and plain weights (numpy, on the host) of a run; those of a finetuning merged into its base.
 
     Args:
-        where: a run folder, for its newest checkpoint, or ``RUN/STEP``.
+        where: a run folder, for its newest checkpoint, or ``RUN/STEP``; also in a bucket.
         base_folder: where the base of a finetuning is now; empty for ``init_from``.
 
     Raises:
-        UserError: no run or no checkpoint there, or the base is missing or another one.
+        UserError: no run or no checkpoint there, the bucket cannot be read, or the base is missing or another one.
     """
-    config, trained, run = _load_saved(where)
-    if base_folder:
-        config = dataclasses.replace(config, init_from=base_folder)
-    frozen = base.frozen(_definition(config), config, run)
+    with bucket_told(where):
+        config, trained, run = _load_saved(where)
+        if base_folder:
+            config = dataclasses.replace(config, init_from=base_folder)
+        frozen = base.frozen(_definition(config), config, run)
     return config, finetune.merged(finetune.join(trained, frozen), config.finetune)
 
 
 def origin(config: Config) -> str:
     """What the first of the runs that lead to this one began with; empty for fresh weights."""
     where = config.init_from
-    while where and (Path(where) / FOLDER).is_dir() and (Path(where) / "config.json").is_file():
-        where = configs.from_json((Path(where) / "config.json").read_text(), f"{where}/config.json").init_from
+    while where:
+        with bucket_told(where):
+            run = path_of(where)
+            if not (has_checkpoints(where) and (run / "config.json").is_file()):
+                break
+            where = configs.from_json((run / "config.json").read_text(), f"{where}/config.json").init_from
     return where
 
 
 def saved_step(where: str) -> tuple[Path, int]:
     """Run folder and step of a checkpoint that :func:`load_params` reads."""
-    run, step = _named(where)
-    if step is None:
-        step = max(int(each.name) for each in (run / FOLDER).iterdir() if each.name.isdigit())
-    return run, step
+    with bucket_told(where):
+        run, step = _named(where)
+        if step is None:
+            step = max(int(each.name) for each in (run / FOLDER).iterdir() if each.name.isdigit())
+        return run, step
 
 
 def _named(where: str) -> tuple[Path, int | None]:
     """Run folder, and the step where ``RUN/STEP`` names one."""
-    path = Path(where)
-    if (path / FOLDER).is_dir() or not path.name.isdigit():
+    path: Path = path_of(where)
+    if has_checkpoints(where) or not path.name.isdigit():
         return path, None
     return path.parent.parent if path.parent.name == FOLDER else path.parent, int(path.name)
 
 
 def load_trained(where: str) -> tuple[Config, Params]:
     """Config and those weights (numpy, on the host) that a run trained; ``where`` and errors as for load_params."""
-    return _load_saved(where)[:2]
+    with bucket_told(where):
+        return _load_saved(where)[:2]
 
 
 def _definition(config: Config) -> Definition:
@@ -112,8 +134,9 @@ def _definition(config: Config) -> Definition:
 def _load_saved(where: str) -> tuple[Config, Params, Path]:
     """Config and weights of a checkpoint, and the run's folder."""
     path, wanted = _named(where)
-    folder = (path / FOLDER).absolute()
-    if not folder.is_dir():
+    # absolute() would take a bucket's name for a folder here.
+    folder = path / FOLDER if where.startswith(BUCKET) else (path / FOLDER).absolute()
+    if not has_checkpoints(str(path)):
         raise UserError(f"{where}: no checkpoints there; expected the folder of a run, such as runs/NAME, or RUN/STEP.")
     absl_logging.set_verbosity(absl_logging.FATAL)
     options = ocp.CheckpointManagerOptions(read_only=True, lightweight_initialize=True)

@@ -278,6 +278,22 @@ def test_weights_of_several_processes_begin_a_run_and_are_exported(wide: Config,
 
 
 @pytest.mark.slow
+def test_eight_devices_of_two_processes_are_exported_on_one(wide: Config, tmp_path: Path) -> None:
+    data = dataclasses.replace(wide.data, music_rows=8, text_rows=8, streams=8)
+    brief = dataclasses.replace(wide.eval, every_steps=2)
+    run = dataclasses.replace(wide, run_dir=str(tmp_path / "run"), steps=2, data=data, eval=brief)
+    train(run, tmp_path, 2, 4)
+    assert "8 x cpu" in (Path(run.folder) / "environment.json").read_text()
+    # One device here. What is read is held to the digests that the eight computed (training/stored.py).
+    assert jax.device_count() == 1
+    words = ["-m", "midillm_jax.export", "--checkpoint", run.folder, "--out", str(tmp_path / "model")]
+    subprocess.run([sys.executable, *words], check=True, capture_output=True)
+    rows = wide.model.vocab_size
+    exported = hf.read_hf(tmp_path / "model", vocab_multiple=wide.model.vocab_multiple)[1]
+    np.testing.assert_array_equal(exported["embedding"][:rows], load_params(run.folder)[1]["embedding"][:rows])
+
+
+@pytest.mark.slow
 def test_a_tensor_axis_may_span_processes(wide: Config, shelf: Path, tmp_path: Path) -> None:
     mesh = dataclasses.replace(wide.mesh, fsdp=2, tensor=2)
     logs = []

@@ -3,7 +3,6 @@
 The Hub's stand-in speaks as much of its API as huggingface_hub asks for; the bucket's is gcp-storage-emulator.
 """
 
-import contextlib
 import hashlib
 import http.server
 import io
@@ -24,6 +23,7 @@ import pyarrow.parquet
 import pytest
 
 from midillm_jax.text.tokenizer import train_sentencepiece
+from tests import bucket_server
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
@@ -155,19 +155,12 @@ def test_a_network_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def bucket() -> Iterator[str]:
-    from gcp_storage_emulator.server import create_server
-
-    # An own port: the server does not tell which one it was given.
-    with contextlib.closing(__import__("socket").create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="music")
-    server.start()
-    yield f"http://127.0.0.1:{port}"
-    server.stop()
+def bucket() -> Iterator[bucket_server.Bucket]:
+    with bucket_server.running("music") as running:
+        yield running
 
 
-def test_midi_from_a_bucket_by_beam_with_blocks_in_the_bucket(bucket: str, tmp_path: Path) -> None:
+def test_midi_from_a_bucket_by_beam_with_blocks_in_the_bucket(bucket: bucket_server.Bucket, tmp_path: Path) -> None:
     import urllib.request
 
     stream = io.BytesIO()
@@ -184,14 +177,8 @@ def test_midi_from_a_bucket_by_beam_with_blocks_in_the_bucket(bucket: str, tmp_p
             member.size = len(body.getvalue())
             tar.addfile(member, io.BytesIO(body.getvalue()))
     (tmp_path / "lmd_full.tar.gz").write_bytes(stream.getvalue())
-    upload = urllib.request.Request(
-        f"{bucket}/upload/storage/v1/b/music/o?uploadType=media&name=lmd_full.tar.gz",
-        stream.getvalue(),
-        {"Content-Type": "application/gzip"},
-    )
-    urllib.request.urlopen(upload).close()
-    # gcsfs asks by gRPC what kind of bucket it is, which the emulator does not speak, and waits a minute for it.
-    environment = {"STORAGE_EMULATOR_HOST": bucket, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    bucket.upload("lmd_full.tar.gz", stream.getvalue())
+    environment = bucket.environment
     remote = ["midi", "--input", "gs://music/lmd_full.tar.gz"]
     beam = ["--runner", "DirectRunner", "--staging", "gs://music/staging"]
     done = prepare(*remote, "--out", tmp_path / "beam", *beam, **environment)
@@ -202,6 +189,6 @@ def test_midi_from_a_bucket_by_beam_with_blocks_in_the_bucket(bucket: str, tmp_p
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "remote") == files(tmp_path / "local")
     assert files(tmp_path / "beam") == files(tmp_path / "local")
-    with urllib.request.urlopen(f"{bucket}/storage/v1/b/music/o") as listing:
+    with urllib.request.urlopen(f"{bucket.endpoint}/storage/v1/b/music/o") as listing:
         left = [each["name"] for each in json.load(listing)["items"]]
     assert left == ["lmd_full.tar.gz"]
