@@ -37,8 +37,9 @@ EXTRAS = {
     "tpu": ["jax[tpu]", "libtpu>=0.0.42"],
     "gpu": ["jax[cuda13]"],
     "vllm": ["torch", "vllm"],
-    # Exports for llama.cpp, and its engine, which pip builds with a C++ compiler.
-    "llamacpp": ["gguf>=0.19", "llama-cpp-python>=0.3.36"],
+    # Exports for llama.cpp; and its engine, which pip builds with a C++ compiler.
+    "gguf": ["gguf>=0.19"],
+    "llamacpp": ["llama-cpp-python>=0.3.36"],
     "eval": ["onnxruntime", "pyloudnorm", "soundfile>=0.13", "transformers>=5"],
     "page": ["gradio"],
     # The HTTP API.

@@ -12,7 +12,7 @@ from PIL import Image
 
 from midillm_jax import commands, generate
 from midillm_jax.config import ModelConfig
-from midillm_jax.model.hf import write_hf
+from midillm_jax.model.hf_write import write_hf
 from midillm_jax.model.llama import INFERENCE, Definition
 from midillm_jax.text.tokenizer import train_sentencepiece
 

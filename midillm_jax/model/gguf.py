@@ -63,15 +63,12 @@ def write_gguf(
         the folder.
 
     Raises:
-        UserError: as :func:`hf_write.write_hf`; or the gguf package is missing, llama.cpp cannot have this tokenizer,
-            or a width is not a multiple of q8_0's block.
+        UserError: as :func:`hf_write.write_hf`; or llama.cpp cannot have this tokenizer, or a width is not a multiple
+            of q8_0's block.
+        ModuleNotFoundError: the gguf package is not installed.
     """
-    try:
-        import gguf
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "--format gguf needs the gguf package, which is not installed; run `pip install gguf`"
-        ) from error
+    import gguf
+
     flat, vocabulary = hf_write.checked(config, params), gguf_vocab.vocabulary(tokenizer)
     kind = getattr(gguf.GGMLQuantizationType, _KINDS[dtype])
     block, block_bytes = gguf.GGML_QUANT_SIZES[kind]

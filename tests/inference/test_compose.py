@@ -15,7 +15,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.inference.compose import MusicModel, compose, load_model, token_requests
 from midillm_jax.inference.engine import Progress
 from midillm_jax.inference.request import MusicRequest
-from midillm_jax.model.hf import write_hf
+from midillm_jax.model.hf_write import write_hf
 from midillm_jax.model.llama import INFERENCE, Definition
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import encode_midi

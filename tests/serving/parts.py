@@ -16,7 +16,7 @@ from midillm_jax.config import ModelConfig
 from midillm_jax.inference.compose import MusicModel
 from midillm_jax.inference.engine import Stage, Written
 from midillm_jax.inference.jax_engine import Compiled, JaxEngine
-from midillm_jax.model.hf import write_hf
+from midillm_jax.model.hf_write import write_hf
 from midillm_jax.model.llama import INFERENCE, Definition
 from midillm_jax.serving import http
 from midillm_jax.serving.api import create_app
