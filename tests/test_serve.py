@@ -94,7 +94,7 @@ class Process:
 
 def test_sigterm_lets_what_is_asked_end_and_takes_nothing_more(model: Path) -> None:
     answers: list[httpx.Response] = []
-    with Process(model) as process, httpx.Client(base_url=process.url, timeout=PATIENCE) as client:
+    with Process(model, "--grace", "300") as process, httpx.Client(base_url=process.url, timeout=PATIENCE) as client:
         assert process.line.endswith(f"serves {model.name} on jax; {process.url}/docs says how to ask\n")
         assert client.get("/health").json() == {"status": "ok"}
         asked = threading.Thread(target=lambda: answers.append(client.post("/v1/music", json={"max_notes": 5})))

@@ -191,7 +191,7 @@ def _batch(padded: Sequence[TokenRequest], lengths: np.ndarray) -> Batch:
     seeds = np.array([request.seed for request in padded], np.uint32)
     outputs = np.array([request.output for request in padded], np.uint32)
     keys = jax.vmap(lambda seed, output: jax.random.fold_in(jax.random.key(seed), output))(seeds, outputs)
-    most = round_up(max(len(request.controls) // 3 for request in padded), CONTROL_BUCKET)
+    most = round_up(max(1, *(len(request.controls) // 3 for request in padded)), CONTROL_BUCKET)
     limits = grammar.pack_limits([request.limits for request in padded])
     controls = grammar.pack_controls([request.controls for request in padded], most)
     return Batch(
