@@ -4,7 +4,7 @@
     python benchmarks/engines.py MODEL --backend vllm --pieces 100 --triples 682
 
 MODEL is best one that was never trained, whose every id is about as likely as the next: ``--make MODEL`` writes one of
-the demo's shape (8 M parameters) with a context of 2,112 tokens, where jax is. Half of the requests carry limits
+the demo's shape (8 M parameters) with a context of 2,112 tokens, and MODEL-gguf for llama.cpp, where jax is. Half of the requests carry limits
 (programs, an end) or controls. Each piece has to keep to the grammar by the words of ``grammar.check``, which shares no
 code with the masks, to decode to notes, and to have its onsets in order. Prints one line; exits 1 if any piece fails.
 """
@@ -35,7 +35,7 @@ def make(folder: Path) -> None:
     import jax
 
     from midillm_jax.data.demo import write_band
-    from midillm_jax.model import hf_write
+    from midillm_jax.model import gguf, hf_write
     from midillm_jax.model.llama import INFERENCE, Definition
     from midillm_jax.presets import DEMO
     from midillm_jax.text.tokenizer import train_sentencepiece
@@ -45,7 +45,9 @@ def make(folder: Path) -> None:
         write_band(Path(work) / "band", 200, seed=0)
         texts = [path.read_text() for path in sorted((Path(work) / "band" / "text").iterdir())]
         tokenizer = train_sentencepiece(texts, Path(work) / "tokenizer.model", config.text_vocab_size)
-        hf_write.write_hf(folder, config, Definition(config, INFERENCE).init(jax.random.key(0)), tokenizer)
+        params = Definition(config, INFERENCE).init(jax.random.key(0))
+        hf_write.write_hf(folder, config, params, tokenizer)
+        gguf.write_gguf(folder.with_name(f"{folder.name}-gguf"), config, params, tokenizer)
 
 
 def requests(text_vocab_size: int, pieces: int, triples: int) -> list[TokenRequest]:
