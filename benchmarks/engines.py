@@ -4,9 +4,10 @@
     python benchmarks/engines.py MODEL --backend vllm --pieces 100 --triples 682
 
 MODEL is best one that was never trained, whose every id is about as likely as the next: ``--make MODEL`` writes one of
-the demo's shape (8 M parameters) with a context of 2,112 tokens, and MODEL-gguf for llama.cpp, where jax is. Half of the requests carry limits
-(programs, an end) or controls. Each piece has to keep to the grammar by the words of ``grammar.check``, which shares no
-code with the masks, to decode to notes, and to have its onsets in order. Prints one line; exits 1 if any piece fails.
+the demo's shape (8 M parameters) with a context of 2,112 tokens, and MODEL-gguf for llama.cpp, where jax is. Half of
+the requests carry limits (programs, an end) or controls. Each piece has to keep to the grammar by the words of
+``grammar.check``, which shares no code with the masks, to decode to notes, and to have its onsets in order. Prints one
+line; exits 1 if any piece fails.
 """
 
 import argparse
