@@ -49,7 +49,9 @@ class Engine(abc.ABC):
     context_length: int
     """Longest sequence, prompt included."""
 
-    @abc.abstractmethod
+    _keys = 0
+    """How many were given."""
+
     def add(self, request: TokenRequest) -> int:
         """Takes a request in, which the next step begins or which waits for room.
 
@@ -59,6 +61,18 @@ class Engine(abc.ABC):
         Raises:
             UserError: it is longer than the context.
         """
+        if request.length > self.context_length:
+            raise UserError(
+                f"a sequence of {request.length} tokens was asked for, of which {len(request.prompt)} are its "
+                f"prompt, but the model's context holds {self.context_length}; ask for fewer notes"
+            )
+        self._keys += 1
+        self._take(self._keys, request)
+        return self._keys
+
+    @abc.abstractmethod
+    def _take(self, key: int, request: TokenRequest) -> None:
+        """What an engine does with a request that fits."""
 
     @abc.abstractmethod
     def step(self, tell: Callable[[Stage], None] = lambda stage: None) -> list[Written]:
@@ -107,17 +121,4 @@ class Engine(abc.ABC):
                 self.drop(key)
         if report is not None:
             report(Progress("done", total, total))
-        return [np.concatenate(parts).astype(np.int32) for parts in written.values()]
-
-
-def check_length(request: TokenRequest, context_length: int) -> None:
-    """What every engine asks before it begins.
-
-    Raises:
-        UserError: the request is longer than the context.
-    """
-    if request.length > context_length:
-        raise UserError(
-            f"a sequence of {request.length} tokens was asked for, of which {len(request.prompt)} are its "
-            f"prompt, but the model's context holds {context_length}; ask for fewer notes"
-        )
+        return [np.concatenate(parts) for parts in written.values()]

@@ -1,7 +1,7 @@
 """The JAX engine: batches of requests through the compiled functions of inference/sampler.py, on any device JAX has.
 
 Shapes come in few buckets (rows, prompt length, cache length), and each is compiled once. A batch is decoded to its
-end before the next one begins: requests that come in meanwhile wait. An engine that lets them join is vLLM.
+end before the next one begins: requests that come in meanwhile wait. vLLM and llama.cpp let them join.
 """
 
 import functools
@@ -14,7 +14,7 @@ import numpy as np
 
 from midillm_jax.errors import UserError
 from midillm_jax.inference import sampler
-from midillm_jax.inference.engine import Engine, Stage, Written, check_length
+from midillm_jax.inference.engine import Engine, Stage, Written
 from midillm_jax.inference.request import TokenRequest
 from midillm_jax.inference.sampler import Batch, Carry
 from midillm_jax.model.llama import Definition, Params, head_table
@@ -83,16 +83,11 @@ class JaxEngine(Engine):
         self._heads = jax.jit(sampler.slot_heads, static_argnums=1)(head_table(params), self.text_vocab_size)
         self._compiled: Compiled = {} if compiled is None else compiled
         self._step_triples = step_triples
-        self._keys = 0
         self._waiting: dict[int, TokenRequest] = {}
         self._running: _Running | None = None
 
-    def add(self, request: TokenRequest) -> int:
-        """See :meth:`midillm_jax.inference.engine.Engine.add`."""
-        check_length(request, self.context_length)
-        self._keys += 1
-        self._waiting[self._keys] = request
-        return self._keys
+    def _take(self, key: int, request: TokenRequest) -> None:
+        self._waiting[key] = request
 
     def drop(self, key: int) -> None:
         """See :meth:`midillm_jax.inference.engine.Engine.drop`. A batch ends when it has no other requests."""
@@ -138,7 +133,7 @@ class JaxEngine(Engine):
         # Rows without a request repeat the first and write nothing.
         real = list(requests.values())
         padded = [*real, *[real[0]] * (rows - len(real))]
-        texts = [(*one.prompt, *(id + self.text_vocab_size for id in one.history)) for one in padded]
+        texts = [one.token_ids(self.text_vocab_size) for one in padded]
         different = list(dict.fromkeys(texts))
         if self._bucket(len(different)) < rows:
             row_texts = [different.index(text) for text in texts]

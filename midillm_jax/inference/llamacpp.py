@@ -15,7 +15,7 @@ import numpy as np
 
 from midillm_jax.errors import UserError
 from midillm_jax.inference import whole_head
-from midillm_jax.inference.engine import Engine, Stage, Written, check_length
+from midillm_jax.inference.engine import Engine, Stage, Written
 from midillm_jax.inference.request import TokenRequest
 from midillm_jax.music import grammar
 from midillm_jax.music.vocab import DURATION_SLOT, NOTE_SLOT, SEPARATOR, VOCAB_SIZE
@@ -31,7 +31,6 @@ _NO_LIMITS = grammar.Limits()
 class _Sequence:
     """A request on its way. It stands at an onset between two steps."""
 
-    key: int
     request: TokenRequest
     place: int  # in the cache
     state: np.ndarray  # int32 [K], of the grammar
@@ -78,7 +77,6 @@ class LlamaCppEngine(Engine):
         self._library: Any = library
         # llama.cpp says at length what it does; the reason of a failure is kept.
         self._said: list[str] = []
-
         self._log = library.llama_log_callback(self._hear)  # llama.cpp goes on calling it
         library.llama_log_set(self._log, ctypes.c_void_p(0))
         library.llama_backend_init()
@@ -98,7 +96,7 @@ class LlamaCppEngine(Engine):
         options.n_ctx = self.context_length * max_sequences
         options.n_seq_max = max_sequences
         options.n_batch = max(_PROMPT_TOKENS, max_sequences)
-        options.n_threads = options.n_threads_batch = threads or len(os.sched_getaffinity(0))
+        options.n_threads = options.n_threads_batch = threads or _cpus()
         if float32_cache:
             options.type_k = options.type_v = library.GGML_TYPE_F32
             options.flash_attn_type = library.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -111,7 +109,6 @@ class LlamaCppEngine(Engine):
         self._memory = library.llama_get_memory(self._context)
         self._batch = library.llama_batch_init(options.n_batch, 0, 1)
         self._places = list(range(max_sequences))
-        self._keys = 0
         self._waiting: dict[int, TokenRequest] = {}
         self._running: dict[int, _Sequence] = {}
 
@@ -123,12 +120,8 @@ class LlamaCppEngine(Engine):
             self._library.llama_model_free(self._model)
             self._context = None
 
-    def add(self, request: TokenRequest) -> int:
-        """See :meth:`midillm_jax.inference.engine.Engine.add`."""
-        check_length(request, self.context_length)
-        self._keys += 1
-        self._waiting[self._keys] = request
-        return self._keys
+    def _take(self, key: int, request: TokenRequest) -> None:
+        self._waiting[key] = request
 
     def drop(self, key: int) -> None:
         """See :meth:`midillm_jax.inference.engine.Engine.drop`."""
@@ -151,7 +144,7 @@ class LlamaCppEngine(Engine):
         # The last note needs no logits behind it.
         self._extend([row for row in rows if row.triples + 1 < row.request.max_triples])
         written = []
-        for row in list(self._running.values()):
+        for key, row in list(self._running.items()):
             if row.drawn == SEPARATOR:
                 row.ids += [SEPARATOR, SEPARATOR]
             # An onset that begins the next triple waits for its other two.
@@ -160,19 +153,19 @@ class LlamaCppEngine(Engine):
             row.triples += whole // 3
             done = row.drawn == SEPARATOR or row.triples >= row.request.max_triples
             if done:
-                self.drop(row.key)
-            written.append(Written(row.key, new, done))
+                self.drop(key)
+            written.append(Written(key, new, done))
         return written
 
     def _begin(self) -> None:
         """Reads the prompt of the request that has waited longest, and draws its first onset."""
         key = next(iter(self._waiting))
         request, place = self._waiting.pop(key), self._places.pop()
-        tokens = [*request.prompt, *(amt_id + self.text_vocab_size for amt_id in request.history)]
+        tokens = request.token_ids(self.text_vocab_size)
         # Any function of seed and output would do.
         generator = np.random.Generator(np.random.Philox(key=[request.seed, request.output]))
         state = grammar.replay(request.history, request.limits)
-        row = self._running[key] = _Sequence(key, request, place, state, generator, len(tokens))
+        row = self._running[key] = _Sequence(request, place, state, generator, len(tokens))
         for start in range(0, len(tokens), _PROMPT_TOKENS):
             part = tokens[start : start + _PROMPT_TOKENS]
             self._feed([(token, start + at, place) for at, token in enumerate(part)], only_last=True)
@@ -233,6 +226,11 @@ class LlamaCppEngine(Engine):
         said = [line for line in self._said if line]
         self._said.clear()
         return said[0] if said else "it does not say why"
+
+
+def _cpus() -> int:
+    """Of this process; macOS and Windows tell those of the machine alone."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # The rows stay the same from step to step until one ends.

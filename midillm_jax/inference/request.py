@@ -99,6 +99,10 @@ class TokenRequest:
     controls: tuple[int, ...] = ()
     """Control ids (three a control) for the engine to write where they are due, those in ``history`` included."""
 
+    def token_ids(self, text_vocab_size: int) -> tuple[int, ...]:
+        """What stands there before the engine writes: prompt and history."""
+        return (*self.prompt, *(amt_id + text_vocab_size for amt_id in self.history))
+
     @property
     def length(self) -> int:
         """Tokens of the finished sequence at most."""

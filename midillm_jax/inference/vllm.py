@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from midillm_jax.errors import UserError
-from midillm_jax.inference.engine import Engine, Stage, Written, check_length
+from midillm_jax.inference.engine import Engine, Stage, Written
 from midillm_jax.inference.request import TokenRequest
 from midillm_jax.music.vocab import SEPARATOR, VOCAB_SIZE
 
@@ -77,18 +77,14 @@ class VllmEngine(Engine):
         model = self._llm.llm_engine.model_config
         self.context_length = int(model.max_model_len)
         self.text_vocab_size = int(model.hf_text_config.vocab_size) - VOCAB_SIZE
-        self._keys = 0
         self._told: dict[int, int] = {}  # key -> tokens of it that a step has returned
 
-    def add(self, request: TokenRequest) -> int:
-        """See :meth:`midillm_jax.inference.engine.Engine.add`."""
+    def _take(self, key: int, request: TokenRequest) -> None:
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
         from midillm_jax.inference import vllm_grammar
 
-        check_length(request, self.context_length)
-        history = [self.text_vocab_size + amt_id for amt_id in request.history]
         parameters = SamplingParams(
             temperature=request.temperature,
             top_p=request.top_p,
@@ -99,11 +95,9 @@ class VllmEngine(Engine):
             detokenize=False,
             extra_args={vllm_grammar.ARGUMENT: vllm_grammar.to_argument(request.limits, request.controls)},
         )
-        self._keys += 1
-        prompt = TokensPrompt(prompt_token_ids=[*request.prompt, *history])
-        self._llm.llm_engine.add_request(str(self._keys), prompt, parameters)
-        self._told[self._keys] = 0
-        return self._keys
+        prompt = TokensPrompt(prompt_token_ids=list(request.token_ids(self.text_vocab_size)))
+        self._llm.llm_engine.add_request(str(key), prompt, parameters)
+        self._told[key] = 0
 
     def drop(self, key: int) -> None:
         """See :meth:`midillm_jax.inference.engine.Engine.drop`."""
