@@ -5,6 +5,8 @@ adapter that the PEFT library loads over the base. With ``--format gguf`` the we
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -118,29 +120,19 @@ def _export_model(chosen: Arguments, out: Path) -> tuple[Path, str]:
     )
     generation = hf_write.Generation(max_new_tokens=min(hf_write.Generation.max_new_tokens, longest - 2))
     documents = hf_card.licences(config.model, origin) | {"README.md": card}
+    write: Callable[..., Path] = functools.partial(hf_write.write_hf, shard_bytes=round(chosen.shard_gb * 1e9) or None)
     if chosen.format == "gguf":
-        folder = gguf.write_gguf(
-            out,
-            config.model,
-            params,
-            tokenizer,
-            dtype=cast(gguf.Dtype, chosen.dtype),
-            generation=generation,
-            trained_with=config,
-            documents=documents,
-        )
-    else:
-        folder = hf_write.write_hf(
-            out,
-            config.model,
-            params,
-            tokenizer,
-            dtype=cast(hf_write.Dtype, chosen.dtype),
-            generation=generation,
-            trained_with=config,
-            shard_bytes=round(chosen.shard_gb * 1e9) or None,
-            documents=documents,
-        )
+        write = gguf.write_gguf
+    folder = write(
+        out,
+        config.model,
+        params,
+        tokenizer,
+        dtype=chosen.dtype,
+        generation=generation,
+        trained_with=config,
+        documents=documents,
+    )
     tied = "the head is the embedding table" if config.model.tie_embeddings else "the head has a table of its own"
     return folder, f"{parameters:,} parameters in {chosen.dtype}, {tied}"
 

@@ -72,7 +72,11 @@ def write_gguf(
     flat, vocabulary = hf_write.checked(config, params), gguf_vocab.vocabulary(tokenizer)
     kind = getattr(gguf.GGMLQuantizationType, _KINDS[dtype])
     block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
-    for name, width in {"d_model": config.d_model, "d_ff": config.d_ff, "heads": _query_width(config)}.items():
+    for name, width in {
+        "d_model": config.d_model,
+        "d_ff": config.d_ff,
+        "heads": config.num_heads * config.head_dim,
+    }.items():
         if width % block:
             raise UserError(f"{name} of this model is {width} wide, {dtype} needs a multiple of {block}; use float16")
     stored: hf.Dtype = "float32" if dtype == "float32" else "float16"
@@ -173,10 +177,6 @@ def _tensor(
         heads = tensor.reshape(-1, 2, config.head_dim // 2, config.d_model)
         tensor = np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(tensor.shape)
     return gguf.quants.quantize(tensor, kind) if matrix else tensor
-
-
-def _query_width(config: ModelConfig) -> int:
-    return config.num_heads * config.head_dim
 
 
 def _rope_factors(config: ModelConfig) -> np.ndarray[Any, Any] | None:

@@ -178,20 +178,23 @@ class _Tensor:
 def _tensors(config: ModelConfig, flat: dict[TreePath, Any], dtype: Dtype) -> Iterator[_Tensor]:
     sizes = hf_names.sizes(config)
     short, kind = hf.DTYPES["bfloat16" if dtype == "int8" else dtype]
+
+    @functools.lru_cache(maxsize=1)  # a projection's scales are written right behind it
+    def rounded(name: str, weight: hf_names.Weight, layer: int | None) -> tuple[np.ndarray[Any, Any], ...]:
+        return quantized.int8(convert(flat[weight.path], config, name, weight, layer, np.dtype(np.float32)))
+
+    def part(index: int, name: str, weight: hf_names.Weight, layer: int | None) -> np.ndarray[Any, Any]:
+        return rounded(name, weight, layer)[index]
+
     for name, weight, layer in hf_names.tensors(config):
-        shape, leaf = weight.shape(sizes), flat[weight.path]
+        shape = weight.shape(sizes)
         if dtype != "int8" or not quantized.applies(weight):
-            make = functools.partial(convert, leaf, config, name, weight, layer, kind)
+            make = functools.partial(convert, flat[weight.path], config, name, weight, layer, kind)
             yield _Tensor(name, short, shape, math.prod(shape) * kind.itemsize, make)
             continue
-
-        def make_part(
-            part: int, leaf: Any = leaf, name: str = name, weight: hf_names.Weight = weight, layer: int | None = layer
-        ) -> np.ndarray[Any, Any]:
-            return quantized.int8(convert(leaf, config, name, weight, layer, np.dtype(np.float32)))[part]
-
-        yield _Tensor(name, "I8", shape, math.prod(shape), functools.partial(make_part, 0))
-        yield _Tensor(f"{name}_scale", "F32", (shape[0], 1), 4 * shape[0], functools.partial(make_part, 1))
+        values, scales = (functools.partial(part, index, name, weight, layer) for index in (0, 1))
+        yield _Tensor(name, "I8", shape, math.prod(shape), values)
+        yield _Tensor(f"{name}_scale", "F32", (shape[0], 1), 4 * shape[0], scales)
 
 
 def _write_weights(folder: Path, tensors: Iterable[_Tensor], shard_bytes: int | None) -> None:
