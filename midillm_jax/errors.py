@@ -5,5 +5,10 @@ class UserError(Exception):
     """One sentence saying what was found, where, what was expected and what to do; commands exit with code 2."""
 
 
+def first_line(error: BaseException) -> str:
+    """What another library says first, which may say much; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class TryAgain(UserError):
     """What stopped this run is mended; the same command, started again, goes on. Exit code 75, as in sysexits.h."""

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from midillm_jax.errors import UserError
+from midillm_jax.errors import UserError, first_line
 from midillm_jax.model.hf_card import LICENCE_FILES
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -72,4 +72,4 @@ def local_folder(name: str | os.PathLike[str]) -> Path:
             "private"
         ) from None
     except Exception as error:  # the HTTP library below has errors of its own, and was another one before
-        raise UserError(f"{where} to be had from the Hub: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{where} to be had from the Hub: {first_line(error)}") from None

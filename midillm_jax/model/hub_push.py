@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import midillm_jax
-from midillm_jax.errors import UserError
+from midillm_jax.errors import UserError, first_line
 from midillm_jax.model import hf_config
 from midillm_jax.model.hub import NAME
 
@@ -109,10 +109,6 @@ def _told(name: str) -> Iterator[None]:
                 f"{where}: {constants.ENDPOINT} does not let this user write there; check the owner's name, and that "
                 "the token may write (`hf auth whoami`)."
             ) from None
-        raise UserError(f"{where}: the Hub answered {status}: {_first_line(error)}; try again later.") from None
+        raise UserError(f"{where}: the Hub answered {status}: {first_line(error)}; try again later.") from None
     except Exception as error:  # the HTTP library below has errors of its own, and was another one before
-        raise UserError(f"{where}: could not be sent to {constants.ENDPOINT}: {_first_line(error)}.") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{where}: could not be sent to {constants.ENDPOINT}: {first_line(error)}.") from None

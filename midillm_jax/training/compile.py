@@ -12,7 +12,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from midillm_jax.config import Config
-from midillm_jax.errors import UserError
+from midillm_jax.errors import UserError, first_line
 from midillm_jax.model import sharding
 from midillm_jax.training import chips, hlo
 from midillm_jax.training.step import (
@@ -68,7 +68,7 @@ def make_training_for(config: Config, topology: chips.Topology) -> Training:
     except NotImplementedError as error:
         raise UserError(
             f"--compile-only {topology.name}: the mesh does not lie on the slice's axes "
-            f"({str(error).splitlines()[0]}); choose --mesh sizes that are products of them."
+            f"({first_line(error)}); choose --mesh sizes that are products of them."
         ) from None
     return make_training(config, mesh)
 

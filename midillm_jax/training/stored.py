@@ -12,6 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from midillm_jax import errors
 from midillm_jax.errors import UserError
 from midillm_jax.training import digest
 
@@ -70,7 +71,7 @@ class Damaged(Exception):
 
 def first_line(error: BaseException) -> str:
     """What an exception says, without TensorStore's pages and its stack of quoted paths: kind and innermost cause."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0].partition(" See full TensorStore details")[0]
+    text = errors.first_line(error).partition(" See full TensorStore details")[0]
     kind = text.partition(": ")[0]
     innermost = text.rpartition('": ')[2]
     return innermost if innermost == text or not kind.isupper() else f"{kind}: {innermost}"
