@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from midillm_jax import commands
-from midillm_jax.errors import UserError
+from midillm_jax.errors import UserError, require
 from midillm_jax.inference import compose
 
 
@@ -17,7 +17,7 @@ class Arguments:
     api: bool = False
     """Serve the HTTP API."""
     backend: compose.Backend = "auto"
-    """Engine: jax, or vllm (docs/serving.md); auto takes jax where it is installed."""
+    """Engine (docs/serving.md); auto takes llamacpp for a GGUF export, else jax where it is installed."""
     quantization: str | None = None
     """How vLLM quantises the weights as it loads them, such as fp8 on a GPU."""
     host: str = "127.0.0.1"
@@ -70,17 +70,15 @@ def _check(chosen: Arguments) -> None:
     """Raises UserError for limits with which nothing could be served."""
     if not chosen.api:
         raise UserError("what should be served? --api is the HTTP API")
-    for option, found, good, expected in (
-        ("port", chosen.port, 0 <= chosen.port < 65_536, "0 to 65535"),
-        ("max-outputs", chosen.max_outputs, chosen.max_outputs >= 1, "1 or more"),
-        ("max-waiting", chosen.max_waiting, chosen.max_waiting >= chosen.max_outputs, "--max-outputs or more"),
-        ("max-prompt", chosen.max_prompt, chosen.max_prompt >= 1, "1 or more"),
-        ("max-body", chosen.max_body, chosen.max_body >= 1, "1 or more"),
-        ("timeout", chosen.timeout, 0 < chosen.timeout < float("inf"), "a finite number of seconds above 0"),
-        ("grace", chosen.grace, 0 <= chosen.grace < float("inf"), "a finite number of seconds, 0 or more"),
-    ):
-        if not good:
-            raise UserError(f"--{option} is {found}; expected {expected}")
+    require(
+        ("--port", chosen.port, 0 <= chosen.port < 65_536, "0 to 65535"),
+        ("--max-outputs", chosen.max_outputs, chosen.max_outputs >= 1, "1 or more"),
+        ("--max-waiting", chosen.max_waiting, chosen.max_waiting >= chosen.max_outputs, "--max-outputs or more"),
+        ("--max-prompt", chosen.max_prompt, chosen.max_prompt >= 1, "1 or more"),
+        ("--max-body", chosen.max_body, chosen.max_body >= 1, "1 or more"),
+        ("--timeout", chosen.timeout, 0 < chosen.timeout < float("inf"), "a finite number of seconds above 0"),
+        ("--grace", chosen.grace, 0 <= chosen.grace < float("inf"), "a finite number of seconds, 0 or more"),
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from midillm_jax.errors import UserError
+from midillm_jax.errors import UserError, require
 from midillm_jax.music.grammar import Limits
 from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
 
@@ -13,6 +13,28 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 """Below, all draw as at 0, beyond as from evenly likely ids; further on float32 runs out."""
 MIN_TOP_P = 1e-6
 """Less than the most likely of 16,513 ids can have; at what float32 takes for 0 nothing would be left to draw."""
+
+
+def check_sampling(prompt: str, seed: int, temperature: float, top_p: float) -> None:
+    """What requests for music and for text ask of these.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+    require(
+        ("seed", seed, 0 <= seed < MAX_SEEDS, f"0 to {MAX_SEEDS - 1}"),
+        (
+            "temperature",
+            temperature,
+            temperature == 0 or MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE,
+            f"0, or {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}",
+        ),
+        ("top_p", top_p, MIN_TOP_P <= top_p <= 1, "0.000001 to 1"),
+    )
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # no tokenizer takes half a character
+        raise UserError(f"prompt: character {error.start + 1} is half of a pair (a surrogate), not text") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +64,9 @@ class MusicRequest:
 
     def __post_init__(self) -> None:
         most = MAX_ONSET_TICKS / TICKS_PER_SECOND
-        for name, found, good, expected in (
-            ("outputs", self.outputs, self.outputs >= 1, "1 or more"),
-            ("seed", self.seed, 0 <= self.seed < MAX_SEEDS, f"0 to {MAX_SEEDS - 1}"),
-            (
-                "temperature",
-                self.temperature,
-                self.temperature == 0 or MIN_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE,
-                f"0, or {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}",
-            ),
-            ("top_p", self.top_p, MIN_TOP_P <= self.top_p <= 1, "0.000001 to 1"),
+        require(("outputs", self.outputs, self.outputs >= 1, "1 or more"))
+        check_sampling(self.prompt or "", self.seed, self.temperature, self.top_p)
+        require(
             ("max_notes", self.max_notes, 1 <= self.max_notes <= MAX_NOTES, f"1 to {MAX_NOTES}"),
             (
                 "max_seconds",
@@ -59,13 +74,7 @@ class MusicRequest:
                 1 / TICKS_PER_SECOND <= self.max_seconds <= most,
                 f"0.01 to {most:g}, the window of these tokens",
             ),
-        ):
-            if not good:
-                raise UserError(f"{name} is {found}; expected {expected}")
-        try:
-            (self.prompt or "").encode()
-        except UnicodeEncodeError as error:  # no tokenizer takes half a character
-            raise UserError(f"prompt: character {error.start + 1} is half of a pair (a surrogate), not text") from None
+        )
 
     def limits(self, closes: bool) -> Limits:
         """The grammar's limits; ``closes`` says whether the model learned to end a piece."""

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from midillm_jax.errors import UserError
+from midillm_jax.errors import UserError, require
 from midillm_jax.inference import compose
 from midillm_jax.inference.jax_engine import CACHE_BUCKET, PROMPT_BUCKET, round_up
-from midillm_jax.inference.request import MAX_SEEDS
+from midillm_jax.inference.request import check_sampling
 from midillm_jax.inference.sampler import draw, gumbel_noise, prefill
 from midillm_jax.model import hf, hf_config
 from midillm_jax.model.llama import Cache, Definition, Params, head_table
@@ -40,21 +40,15 @@ class TextRequest:
     prompt: str
     max_tokens: int = 200
     temperature: float = 0.8
-    """0 always takes the most likely id."""
+    """0 always takes the most likely id; else 0.01 to 100."""
     top_p: float = 0.95
     """Only the most likely ids that together hold this probability can be drawn."""
     seed: int = 0
     """0 .. 2**32 - 1; the same request gives the same text."""
 
     def __post_init__(self) -> None:
-        for name, found, good, expected in (
-            ("max_tokens", self.max_tokens, self.max_tokens >= 1, "1 or more"),
-            ("temperature", self.temperature, 0 <= self.temperature < float("inf"), "0 or more"),
-            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
-            ("seed", self.seed, 0 <= self.seed < MAX_SEEDS, f"0 to {MAX_SEEDS - 1}"),
-        ):
-            if not good:
-                raise UserError(f"{name} is {found}; expected {expected}")
+        require(("max_tokens", self.max_tokens, self.max_tokens >= 1, "1 or more"))
+        check_sampling(self.prompt, self.seed, self.temperature, self.top_p)
 
 
 class _Fixed(NamedTuple):

@@ -14,7 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from midillm_jax.inference.request import TokenRequest
+from midillm_jax.music import grammar
 from midillm_jax.music.grammar import Limits
 
 PROMPTS = (
@@ -36,6 +39,27 @@ def read(folder: Path) -> tuple[list[TokenRequest], list[list[int]]]:
         lists = {name: tuple(fields.pop(name)) for name in ("prompt", "history", "controls")}
         requests.append(TokenRequest(limits=Limits(**limits), **lists, **fields))
     return requests, case["greedy"]
+
+
+def of_many_lengths(first: TokenRequest, count: int) -> list[TokenRequest]:
+    """The same prompt with ever other seeds, lengths and limits, for engines in which requests join and leave."""
+    return [
+        dataclasses.replace(
+            first,
+            temperature=1.0,
+            seed=number,
+            max_triples=3 + number % 17,
+            limits=Limits(programs=(number % 128,), max_notes=2 + number % 13),
+        )
+        for number in range(count)
+    ]
+
+
+def fault(request: TokenRequest, ids: np.ndarray) -> str | None:
+    """What is wrong with what was written for a request, behind its history."""
+    if not 0 < len(ids) // 3 <= request.max_triples:
+        return f"{len(ids)} ids"
+    return grammar.check(np.concatenate((np.array(request.history, np.int32), ids)), request.limits)
 
 
 def train(folder: Path) -> Path:

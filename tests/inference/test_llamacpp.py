@@ -108,9 +108,7 @@ def test_samples_are_music_and_the_seed_decides_them(engine: LlamaCppEngine, cas
     told: list[Progress] = []
     first = engine.generate(sampled, told.append)
     for ids, request in zip(first, sampled, strict=True):
-        joined = np.concatenate((np.array(request.history, np.int32), ids))
-        assert grammar.check(joined, request.limits) is None
-        assert 0 < len(ids) // 3 <= request.max_triples
+        assert engine_case.fault(request, ids) is None
     assert [ids.tolist() for ids in engine.generate(sampled)] == [ids.tolist() for ids in first]
     others = engine.generate([dataclasses.replace(request, output=1) for request in sampled])
     assert all(one.tolist() != other.tolist() for one, other in zip(first, others, strict=True))
@@ -119,19 +117,9 @@ def test_samples_are_music_and_the_seed_decides_them(engine: LlamaCppEngine, cas
 
 @pytest.mark.slow
 def test_requests_that_join_and_leave_at_different_times_keep_their_own_limits(engine: Engine, case: Case) -> None:
-    first = case[0][0]
-    requests = [
-        dataclasses.replace(
-            first,
-            temperature=1.0,
-            seed=number,
-            max_triples=3 + number % 17,
-            limits=grammar.Limits(programs=(number % 128,), max_notes=2 + number % 13),
-        )
-        for number in range(60)
-    ]
+    requests = engine_case.of_many_lengths(case[0][0], 60)
     for request, ids in zip(requests, engine.generate(requests), strict=True):
-        assert grammar.check(ids, request.limits) is None
+        assert engine_case.fault(request, ids) is None
 
 
 @pytest.mark.slow
@@ -154,7 +142,7 @@ def test_the_grammar_serves_llama_cpps_own_interface(folder: Path, engine: Llama
 
     network = llama_cpp.Llama(str(folder / "gguf" / GGUF_FILE), n_ctx=512, type_k=0, type_v=0, verbose=False)
     for request, expected in zip(*case, strict=True):
-        prompt = [*request.prompt, *(amt_id + engine.text_vocab_size for amt_id in request.history)]
+        prompt = request.token_ids(engine.text_vocab_size)
         mask = llamacpp.Grammar(prompt, engine.text_vocab_size, request.limits, request.controls)
         processors = llama_cpp.LogitsProcessorList([mask])
         written = []

@@ -1,8 +1,10 @@
 """Text by our own decoder against transformers', and how it is cut, repeated and shown."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -65,6 +67,21 @@ def test_greedy_ids_are_transformers_own_with_music_left_out(folder: Path, model
     ours = ids(model, GREEDY)
     assert ours == theirs
     assert len(set(ours)) > 5, "always the same few ids: the test shows little"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens is 0; expected 1 or more"),
+        ({"top_p": 1e-50}, "top_p is 1e-50; expected 0.000001 to 1"),
+        ({"temperature": 1e-9}, "temperature is 1e-09; expected 0, or 0.01 to 100"),
+        ({"seed": 1 << 32}, "seed is 4294967296; expected 0 to 4294967295"),
+        ({"prompt": "a \ud83c"}, "prompt: character 3 is half of a pair"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        dataclasses.replace(GREEDY, **change)
 
 
 def test_a_seed_says_which_text(model: TextModel) -> None:

@@ -102,9 +102,7 @@ def test_samples_are_music_and_the_seed_decides_them(engine: VllmEngine, case: C
     told: list[Progress] = []
     first = engine.generate(sampled, told.append)
     for ids, request in zip(first, sampled, strict=True):
-        joined = np.concatenate((np.array(request.history, np.int32), ids))
-        assert grammar.check(joined, request.limits) is None
-        assert 0 < len(ids) // 3 <= request.max_triples
+        assert engine_case.fault(request, ids) is None
     assert [ids.tolist() for ids in engine.generate(sampled)] == [ids.tolist() for ids in first]
     others = engine.generate([dataclasses.replace(request, output=1) for request in sampled])
     assert all(one.tolist() != other.tolist() for one, other in zip(first, others, strict=True))
@@ -114,19 +112,9 @@ def test_samples_are_music_and_the_seed_decides_them(engine: VllmEngine, case: C
 
 def test_requests_that_join_and_leave_at_different_times_keep_their_own_limits(engine: VllmEngine, case: Case) -> None:
     """More requests than vLLM runs at a time here, each of another length: rows are given up, moved and taken over."""
-    first = case[0][0]
-    requests = [
-        dataclasses.replace(
-            first,
-            temperature=1.0,
-            seed=number,
-            max_triples=3 + number % 17,
-            limits=grammar.Limits(programs=(number % 128,), max_notes=2 + number % 13),
-        )
-        for number in range(300)
-    ]
+    requests = engine_case.of_many_lengths(case[0][0], 300)
     for request, ids in zip(requests, engine.generate(requests), strict=True):
-        assert grammar.check(ids, request.limits) is None
+        assert engine_case.fault(request, ids) is None
 
 
 def test_a_piece_comes_out_of_compose(folder: Path) -> None:
@@ -158,8 +146,7 @@ def test_an_int8_export_is_nearly_the_same_model(folder: Path, engine: VllmEngin
     assert 1e-5 < abs(nats(rounded, case) - nats(engine, case)) < 0.05
     sampled = [dataclasses.replace(request, temperature=1.0) for request in case[0]]
     for ids, request in zip(rounded.generate(sampled), sampled, strict=True):
-        joined = np.concatenate((np.array(request.history, np.int32), ids))
-        assert grammar.check(joined, request.limits) is None
+        assert engine_case.fault(request, ids) is None
 
 
 def test_fp8_on_a_cpu_is_refused_with_the_reason(folder: Path) -> None:

@@ -15,6 +15,8 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 
+from tests import http_answers
+
 COMMIT = "c" * 40
 OWNER, TOKEN = "me", "hf_a_token_that_may_write"
 """Who may write here, and where."""
@@ -37,24 +39,8 @@ class Hub:
     """Content of large files by SHA-256, as it arrived."""
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(http_answers.Handler):
     hub: Hub
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def send(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def send_json(self, answer: object) -> None:
-        self.send(200, json.dumps(answer).encode(), Content_Type="application/json")
 
     def do_GET(self) -> None:
         path = urllib.parse.unquote(urllib.parse.urlparse(self.path).path)

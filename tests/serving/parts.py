@@ -12,7 +12,6 @@ import httpx
 import jax
 from prometheus_client.parser import text_string_to_metric_families
 
-from midillm_jax.config import ModelConfig
 from midillm_jax.inference.compose import MusicModel
 from midillm_jax.inference.engine import Stage, Written
 from midillm_jax.inference.jax_engine import Compiled, JaxEngine
@@ -24,20 +23,9 @@ from midillm_jax.serving.metrics import Metrics
 from midillm_jax.serving.schema import Bounds
 from midillm_jax.serving.service import Service
 from midillm_jax.text.tokenizer import Tokenizer, train_sentencepiece
+from tests.inference.test_compose import CONFIG as SMALL
 
-CONFIG = ModelConfig(
-    text_vocab_size=300,
-    d_model=32,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    d_ff=64,
-    context_length=440,  # so that all caches have 512 places, and one shape compiles
-    rope_theta=1000.0,
-    rms_norm_eps=1e-5,
-    tie_embeddings=True,
-)
+CONFIG = dataclasses.replace(SMALL, context_length=440)  # so that all caches have 512 places, and one shape compiles
 BOUNDS = Bounds(outputs=4, prompt_letters=1500, body_bytes=4096, seconds=120)
 PATIENCE = 60
 """Seconds that a test waits for what should happen at once."""

@@ -23,7 +23,7 @@ import pyarrow.parquet
 import pytest
 
 from midillm_jax.text.tokenizer import train_sentencepiece
-from tests import bucket_server
+from tests import bucket_server, http_answers
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
@@ -50,15 +50,11 @@ def parquet(texts: list[str]) -> bytes:
     return stream.getvalue()
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
+class Hub(http_answers.Handler):
     """One public data set and one that is gated."""
 
-    protocol_version = "HTTP/1.1"
     name = "m-a-p/MusicPile"
     files: dict[str, bytes]
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def entry(self, path: str) -> dict[str, object]:
         data = self.files[path]
@@ -70,18 +66,6 @@ class Hub(http.server.BaseHTTPRequestHandler):
         folders = [{"type": "directory", "path": name, "size": 0, "oid": "0"} for name in sorted(deeper)]
         direct = [name for name in below if recursive or "/" not in name[len(folder) + 1 :]]
         return [*folders, *map(self.entry, direct)]
-
-    def send(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def send_json(self, value: object) -> None:
-        self.send(200, json.dumps(value).encode(), Content_Type="application/json")
 
     def do_GET(self) -> None:
         path = urllib.parse.unquote(urllib.parse.urlparse(self.path).path)
