@@ -127,20 +127,19 @@ def writer(name: str, folder: Path, batch: int, threads: int) -> Callable[[int],
         file = folder / "gguf" / "model.gguf"
         return written_by_engine(LlamaCppEngine(file, max_sequences=batch, threads=threads), batch)
     import jax
-    import jax.numpy as jnp
 
     from midillm_jax.inference import sampler
     from midillm_jax.inference.jax_engine import JaxEngine
-    from midillm_jax.model import hf
+    from midillm_jax.model import decoder, hf
     from midillm_jax.model.llama import head_table
 
     definition, params = hf.load_music_model(folder / "hf")
     engine = JaxEngine(definition, params)
     if name == "jax-whole-head":
-        whole, text = jax.jit(jnp.transpose)(head_table(params)), engine.text_vocab_size
+        whole, text = head_table(params), engine.text_vocab_size
 
         def slot_logits(hidden: jax.Array, heads: sampler.Heads, slot: int) -> jax.Array:
-            logits = jnp.matmul(hidden, heads[slot].astype(hidden.dtype), preferred_element_type=jnp.float32)
+            logits = decoder.product(hidden, heads[slot])
             logits = jax.lax.optimization_barrier(logits)  # or XLA would compute no more than what is taken
             return sampler.slot_heads(logits.T, text)[slot]
 

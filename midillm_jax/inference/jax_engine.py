@@ -17,6 +17,7 @@ from midillm_jax.inference import sampler
 from midillm_jax.inference.engine import Engine, Stage, Written
 from midillm_jax.inference.request import TokenRequest
 from midillm_jax.inference.sampler import Batch, Carry
+from midillm_jax.model import decoder
 from midillm_jax.model.llama import Definition, Params, head_table
 from midillm_jax.music import grammar
 from midillm_jax.music.vocab import ONSET_SLOT, SEPARATOR
@@ -78,7 +79,7 @@ class JaxEngine(Engine):
         self.text_vocab_size = definition.config.text_vocab_size
         self.context_length = definition.config.context_length
         self._definition = definition
-        self._params = params
+        self._weights = decoder.arrange(params)
         self._buckets = [rows for rows in ROW_BUCKETS if rows <= max_rows]
         self._heads = jax.jit(sampler.slot_heads, static_argnums=1)(head_table(params), self.text_vocab_size)
         self._compiled: Compiled = {} if compiled is None else compiled
@@ -109,7 +110,7 @@ class JaxEngine(Engine):
             return []
         running = self._running
         decode = functools.partial(sampler.decode, self._definition, self.text_vocab_size, self._step_triples)
-        arguments = (self._params, self._heads, running.batch, running.carry)
+        arguments = (self._weights, self._heads, running.batch, running.carry)
         running.carry = self._run(decode, "decode", (self._step_triples,), arguments, tell)
         if not running.carry.finite:
             self._running = None
@@ -148,7 +149,7 @@ class JaxEngine(Engine):
             tokens[index, prompt_length - len(text) :] = text
         lengths = np.array([len(text) for text in different], np.int32)
         prefill = functools.partial(sampler.prefill, self._definition, cache_length)
-        arguments = (self._params, tokens, lengths, np.array(row_texts, np.int32))
+        arguments = (self._weights, tokens, lengths, np.array(row_texts, np.int32))
         hidden, cache = self._run(prefill, "prefill", (cache_length,), arguments, tell)
         state = np.stack([grammar.replay(one.history, one.limits) for one in padded])
         ids = jnp.zeros((rows, (cache_length - prompt_length) // 3, 3), jnp.int32)

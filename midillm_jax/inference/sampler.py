@@ -6,12 +6,15 @@ masked computation over the whole head draws the same ids, and a request draws t
 (up to float rounding, which differs between batch sizes).
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from midillm_jax.model.llama import Cache, Definition, Params
+from midillm_jax.model import decoder
+from midillm_jax.model.decoder import Cache, Weights
+from midillm_jax.model.llama import Definition
 from midillm_jax.music import grammar
 from midillm_jax.music.vocab import (
     DURATION_OFFSET,
@@ -25,8 +28,7 @@ from midillm_jax.music.vocab import (
 )
 
 Heads = tuple[jax.Array, jax.Array, jax.Array]
-"""The head's rows of the onset, duration and note slot, each [D, W]: on a CPU, x @ head is fastest when the table
-is stored transposed."""
+"""The head's rows of the onset, duration and note slot, each [W, D]."""
 
 
 class Batch(NamedTuple):
@@ -54,15 +56,15 @@ class Carry(NamedTuple):
 
 
 def slot_heads(table: jax.Array, text_vocab_size: int) -> Heads:
-    """Each slot's rows of the head table [V, D], transposed: [D, SLOT_WIDTHS[slot]]."""
+    """Each slot's rows of the head table [V, D]: [SLOT_WIDTHS[slot], D]."""
     music = table[text_vocab_size : text_vocab_size + SEPARATOR + 1]
     onsets = jnp.concatenate([music[:MAX_ONSET_TICKS], music[SEPARATOR : SEPARATOR + 1]])
-    return onsets.T, music[DURATION_OFFSET:NOTE_OFFSET].T, music[NOTE_OFFSET : REST + 1].T
+    return onsets, music[DURATION_OFFSET:NOTE_OFFSET], music[NOTE_OFFSET : REST + 1]
 
 
 def slot_logits(hidden: jax.Array, heads: Heads, slot: int) -> jax.Array:
     """Logits float32 [B, SLOT_WIDTHS[slot]] of hidden states [B, D]."""
-    return jnp.matmul(hidden, heads[slot].astype(hidden.dtype), preferred_element_type=jnp.float32)
+    return decoder.product(hidden, heads[slot])
 
 
 def gumbel_noise(keys: jax.Array, step: jax.Array, width: int) -> jax.Array:
@@ -113,14 +115,14 @@ def draw(logits: jax.Array, mask: jax.Array, noise: jax.Array, temperature: jax.
 
 
 def prefill(
-    definition: Definition, cache_length: int, params: Params, tokens: jax.Array, lengths: jax.Array, rows: jax.Array
+    definition: Definition, cache_length: int, weights: Weights, tokens: jax.Array, lengths: jax.Array, rows: jax.Array
 ) -> tuple[jax.Array, Cache]:
     """Reads prompts, each once, for the rows that begin with them.
 
     Args:
         definition: the model.
         cache_length: tokens that the cache has room for.
-        params: its weights.
+        weights: its weights.
         tokens: int32 [U, P], padded on the left.
         lengths: int32 [U], tokens without padding.
         rows: int32 [B], which prompt a row begins with; where U = B, row i begins with prompt i.
@@ -129,44 +131,57 @@ def prefill(
         the hidden state of each row's last token [B, D], and a cache of B rows.
     """
     positions = jnp.arange(tokens.shape[1])[None, :] - (tokens.shape[1] - lengths)[:, None]
-    cache = definition.init_cache(tokens.shape[0], cache_length)
-    hidden, cache = definition.extend(params, tokens, jnp.maximum(positions, 0), positions >= 0, cache)
+    cache = decoder.init_cache(definition, tokens.shape[0], cache_length)
+    valid = positions >= 0
+    hidden, cache = decoder.extend(definition, weights, tokens, jnp.maximum(positions, 0), valid, cache)
     if tokens.shape[0] == rows.shape[0]:
         return hidden[:, -1], cache
-    spread = Cache(cache.keys[:, rows], cache.values[:, rows], cache.valid[rows], cache.length)
-    return hidden[rows, -1], spread
+    keys, values, valid = jax.tree.map(lambda leaf: leaf[rows], (cache.keys, cache.values, cache.valid))
+    return hidden[rows, -1], Cache(keys, values, valid, cache.length)
 
 
 def decode(
-    definition: Definition, text_vocab_size: int, triples: int, params: Params, heads: Heads, batch: Batch, carry: Carry
+    definition: Definition,
+    text_vocab_size: int,
+    triples: int,
+    weights: Weights,
+    heads: Heads,
+    batch: Batch,
+    carry: Carry,
 ) -> Carry:
     """Writes up to so many more triples a row; ends early when every row has ended."""
-    until = jnp.minimum(carry.triple + triples, carry.ids.shape[1])
+    until = 3 * jnp.minimum(carry.triple + triples, carry.ids.shape[1])
 
-    def running(carry: Carry) -> jax.Array:
-        return (carry.triple < until) & ~jnp.all(ended(batch, carry))
+    def draw_slot(slot: int, step: jax.Array, carry: Carry) -> tuple[jax.Array, jax.Array]:
+        """The next id of each row int32 [B], and the grammar's state behind it."""
+        logits = slot_logits(carry.hidden, heads, slot)
+        if slot == ONSET_SLOT:
+            logits = grammar.fold_end(jnp, logits, batch.limits)
+        mask = grammar.allowed(jnp, carry.state, slot, batch.limits)
+        noise = gumbel_noise(batch.keys, batch.written + step, logits.shape[1])
+        sampled = grammar.slot_ids(jnp, draw(logits, mask, noise, batch.temperature, batch.top_p), slot)
+        forced = grammar.forced(jnp, carry.state, batch.controls)
+        ids = jnp.where(forced == grammar.FREE, sampled, forced)
+        return ids, grammar.advance(jnp, carry.state, ids, batch.limits)
 
-    def write(carry: Carry) -> Carry:
-        hidden, cache, state, triple = carry.hidden, carry.cache, carry.state, []
-        for slot in (ONSET_SLOT, DURATION_SLOT, NOTE_SLOT):
-            step = 3 * carry.triple + slot
-            logits = slot_logits(hidden, heads, slot)
-            if slot == ONSET_SLOT:
-                logits = grammar.fold_end(jnp, logits, batch.limits)
-            mask = grammar.allowed(jnp, state, slot, batch.limits)
-            noise = gumbel_noise(batch.keys, batch.written + step, logits.shape[1])
-            sampled = grammar.slot_ids(jnp, draw(logits, mask, noise, batch.temperature, batch.top_p), slot)
-            forced = grammar.forced(jnp, state, batch.controls)
-            ids = jnp.where(forced == grammar.FREE, sampled, forced)
-            state = grammar.advance(jnp, state, ids, batch.limits)
-            triple.append(ids)
-            tokens, positions = (ids + text_vocab_size)[:, None], (batch.positions + step)[:, None]
-            hidden, cache = definition.extend(params, tokens, positions, jnp.ones_like(tokens, bool), cache)
-            hidden = hidden[:, 0]
-        ids = jax.lax.dynamic_update_slice(carry.ids, jnp.stack(triple, 1)[:, None], (0, carry.triple, 0))
-        return Carry(carry.triple + 1, hidden, cache, state, ids, carry.finite & jnp.all(jnp.isfinite(hidden)))
+    slots = [functools.partial(draw_slot, slot) for slot in (ONSET_SLOT, DURATION_SLOT, NOTE_SLOT)]
 
-    return jax.lax.while_loop(running, write, carry)
+    def running(scanned: tuple[jax.Array, Carry]) -> jax.Array:
+        step, carry = scanned
+        return (step < until) & ~((step % 3 == ONSET_SLOT) & jnp.all(ended(batch, carry)))
+
+    def write(scanned: tuple[jax.Array, Carry]) -> tuple[jax.Array, Carry]:
+        # A token at a time, though a triple is what ends: the layers, written out, are then compiled once, not thrice.
+        step, carry = scanned
+        ids, state = jax.lax.switch(step % 3, slots, step, carry)
+        tokens, positions = (ids + text_vocab_size)[:, None], (batch.positions + step)[:, None]
+        valid = jnp.ones_like(tokens, bool)
+        hidden, cache = decoder.extend(definition, weights, tokens, positions, valid, carry.cache)
+        written = jax.lax.dynamic_update_slice(carry.ids, ids[:, None, None], (0, step // 3, step % 3))
+        finite = carry.finite & jnp.all(jnp.isfinite(hidden))
+        return step + 1, Carry((step + 1) // 3, hidden[:, 0], cache, state, written, finite)
+
+    return jax.lax.while_loop(running, write, (3 * carry.triple, carry))[1]
 
 
 def ended(batch: Batch, carry: Carry) -> jax.Array:

@@ -18,8 +18,9 @@ from midillm_jax.inference import compose
 from midillm_jax.inference.jax_engine import CACHE_BUCKET, PROMPT_BUCKET, round_up
 from midillm_jax.inference.request import check_sampling
 from midillm_jax.inference.sampler import draw, gumbel_noise, prefill
-from midillm_jax.model import hf, hf_config
-from midillm_jax.model.llama import Cache, Definition, Params, head_table
+from midillm_jax.model import decoder, hf, hf_config
+from midillm_jax.model.decoder import Cache, Weights
+from midillm_jax.model.llama import Definition, Params, head_table
 from midillm_jax.text.prompt import text_ids
 from midillm_jax.text.tokenizer import Tokenizer
 
@@ -73,7 +74,7 @@ class _Carry(NamedTuple):
     finite: jax.Array  # bool scalar
 
 
-def _decode(definition: Definition, params: Params, head: jax.Array, fixed: _Fixed, carry: _Carry) -> _Carry:
+def _decode(definition: Definition, weights: Weights, head: jax.Array, fixed: _Fixed, carry: _Carry) -> _Carry:
     """Writes up to CHUNK_TOKENS more tokens; ends early behind the end of the text."""
     until = jnp.minimum(carry.written + CHUNK_TOKENS, fixed.most)
 
@@ -81,11 +82,12 @@ def _decode(definition: Definition, params: Params, head: jax.Array, fixed: _Fix
         return (carry.written < until) & ~carry.ended
 
     def write(carry: _Carry) -> _Carry:
-        logits = jnp.matmul(carry.hidden, head.astype(carry.hidden.dtype), preferred_element_type=jnp.float32)
+        logits = decoder.product(carry.hidden, head)
         noise = gumbel_noise(fixed.key, carry.written[None], logits.shape[1])
         token = draw(logits, jnp.ones_like(logits, bool), noise, fixed.temperature, fixed.top_p)
         position = (fixed.position + carry.written)[None, None]
-        hidden, cache = definition.extend(params, token[:, None], position, jnp.ones((1, 1), bool), carry.cache)
+        valid = jnp.ones((1, 1), bool)
+        hidden, cache = decoder.extend(definition, weights, token[:, None], position, valid, carry.cache)
         ids = jax.lax.dynamic_update_slice(carry.ids, token, (carry.written,))
         finite = carry.finite & jnp.all(jnp.isfinite(logits))
         return _Carry(carry.written + 1, hidden[:, 0], cache, ids, token[0] == fixed.end, finite)
@@ -98,10 +100,9 @@ class TextSampler:
 
     def __init__(self, definition: Definition, params: Params) -> None:
         self._definition = definition
-        self._params = params
+        self._weights = decoder.arrange(params)
         rows = definition.config.text_vocab_size
-        # Stored transposed, as the slots' heads of the music are.
-        self._head = jax.jit(lambda table: table[:rows].T)(head_table(params))
+        self._head = head_table(params)[:rows]
         self._prefill = jax.jit(functools.partial(prefill, definition), static_argnums=0)
         self._decode = jax.jit(functools.partial(_decode, definition), donate_argnums=3)
 
@@ -117,7 +118,7 @@ class TextSampler:
         tokens = np.zeros((1, prompt_length), np.int32)
         tokens[0, prompt_length - len(prompt) :] = prompt
         lengths, rows = np.array([len(prompt)], np.int32), np.zeros(1, np.int32)
-        hidden, cache = self._prefill(cache_length, self._params, tokens, lengths, rows)
+        hidden, cache = self._prefill(cache_length, self._weights, tokens, lengths, rows)
         fixed = _Fixed(
             key=jax.random.key(request.seed)[None],
             position=jnp.int32(len(prompt)),
@@ -130,7 +131,7 @@ class TextSampler:
         carry = _Carry(jnp.int32(0), hidden, cache, room, jnp.array(False), jnp.array(True))
         done = 0
         while done < request.max_tokens and not carry.ended:
-            carry = self._decode(self._params, self._head, fixed, carry)
+            carry = self._decode(self._weights, self._head, fixed, carry)
             if not carry.finite:
                 raise UserError("the model gave numbers that are not finite; its weights are broken, use another file")
             yield np.asarray(carry.ids[done : int(carry.written)])

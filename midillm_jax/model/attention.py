@@ -22,6 +22,9 @@ SPLASH_BLOCK = 512
 """Largest block of the splash kernel in queries and in keys; scores of 512 x 512 in float32 are 1 MiB of a TPU's fast
 memory. MaxText's default; not tuned here, where no TPU was."""
 
+_NEVER = -0.7 * float(np.finfo(np.float32).max)
+"""Score of what a query may not see: finite, or the softmax of padding, which sees nothing, would not be a number."""
+
 
 class Rotation(NamedTuple):
     """Cosines and sines of rotary angles, [B, T, H/2] float32."""
@@ -171,10 +174,20 @@ def cached(query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array
     """Attention of new tokens over a cache.
 
     Args:
-        query: [B, T, N, H]. keys, values: [B, S, K, H].
+        query: [B, T, N, H]. keys, values: [B, K, S, H], K divides N.
         mask: bool [B, T, S], True where a query may look. A row of padding sees nothing and its result is unused.
 
     Returns:
         [B, T, N, H].
     """
-    return jax.nn.dot_product_attention(query, keys, values, mask=mask[:, None], implementation="xla")
+    batch, length, heads, head_dim = query.shape
+    kv_heads, size = keys.shape[1:3]
+    shared = heads // kv_heads  # query heads of a key head
+    grouped = query.reshape(batch, length, kv_heads, shared, head_dim).transpose(0, 2, 3, 1, 4)
+    grouped = grouped.reshape(batch, kv_heads, shared * length, head_dim)
+    scores = jnp.einsum("BKQH,BKSH->BKQS", grouped, keys, preferred_element_type=jnp.float32) * head_dim**-0.5
+    seen = jnp.where(mask[:, None, None], scores.reshape(batch, kv_heads, shared, length, size), _NEVER)
+    weights = jax.nn.softmax(seen, axis=-1).astype(values.dtype).reshape(scores.shape)
+    attended = jnp.einsum("BKQS,BKSH->BKQH", weights, values, preferred_element_type=jnp.float32).astype(query.dtype)
+    attended = attended.reshape(batch, kv_heads, shared, length, head_dim).transpose(0, 3, 1, 2, 4)
+    return attended.reshape(query.shape)

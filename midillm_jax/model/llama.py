@@ -1,7 +1,7 @@
 """The Llama decoder (arXiv 2302.13971, 2407.21783) as flax.nnx modules over a plain parameter tree.
 
-Einsum letters: B batch, T time (tokens), S cache length, D model width, N query heads, K key/value heads,
-H head width, F feed-forward width, V padded vocabulary, L layers.
+Einsum letters: B batch, T time (tokens), D model width, N query heads, K key/value heads, H head width, F feed-forward
+width, V padded vocabulary, L layers; in model/decoder.py S cache length.
 
 The module is only a definition: :func:`define` builds it without memory and takes it apart into a graph
 definition and an ordinary nested dict of parameters. Everything else (training, checkpoints, conversion) sees
@@ -90,23 +90,6 @@ KEY_AXES = ("batch", "length", "kv_heads", "head_dim")
 RESIDUAL_AXES = ("batch", "length", "width")
 
 INFERENCE = Execution(param_dtype="float32", compute_dtype="float32", remat="none")
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Cache:
-    """Keys and values of the tokens seen so far.
-
-    Attributes:
-        keys, values: [L, B, S, K, H].
-        valid: [B, S] bool; False where a row was padded on the left or nothing was written yet.
-        length: int32 scalar, the next free index of S, the same for every row.
-    """
-
-    keys: jax.Array
-    values: jax.Array
-    valid: jax.Array
-    length: jax.Array
 
 
 def _weight(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float, dtype: str) -> nnx.Param[Any]:
@@ -267,49 +250,6 @@ class Llama(nnx.Module):
         x, _ = jax.lax.scan(layer, self._embed(tokens), stacked)
         return rms_norm(x, self.final_norm[...], self.config.rms_norm_eps)
 
-    def extend(
-        self, tokens: jax.Array, positions: jax.Array, valid: jax.Array, cache: Cache
-    ) -> tuple[jax.Array, Cache]:
-        """Hidden states of tokens that follow those in the cache: prefill (T > 1) and decode (T = 1) alike.
-
-        Args:
-            tokens: int32 [B, T], placed at cache indices ``cache.length ...``; the caller keeps them below S.
-            positions: int32 [B, T] rotary positions.
-            valid: bool [B, T]; False for padding, which no token attends to.
-            cache: what was seen before.
-
-        Returns:
-            hidden states [B, T, D] and the cache with these tokens added.
-        """
-        rotation = attention.rotation(positions, self.config)
-        definition, stacked = nnx.split(self.blocks)
-        start = cache.length
-        all_valid = jax.lax.dynamic_update_slice(cache.valid, valid, (0, start))
-        length = tokens.shape[1]
-        causal = jnp.arange(cache.valid.shape[1])[None, :] <= start + jnp.arange(length)[:, None]
-        mask = causal[None] & all_valid[:, None, :]
-
-        # The whole cache is the scan's carry, written in place: as scanned input and output it would be copied
-        # once a token.
-        def layer(carry: Any, scanned: Any) -> tuple[Any, None]:
-            x, keys, values = carry
-            index, weights = scanned
-
-            def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-                nonlocal keys, values
-                keys = jax.lax.dynamic_update_slice(keys, k[None].astype(keys.dtype), (index, 0, start, 0, 0))
-                values = jax.lax.dynamic_update_slice(values, v[None].astype(values.dtype), (index, 0, start, 0, 0))
-                return attention.cached(q, keys[index], values[index], mask)
-
-            x = nnx.merge(definition, weights)(x, rotation, attend)
-            return (x, keys, values), None
-
-        carry = (self._embed(tokens), cache.keys, cache.values)
-        layers = jnp.arange(self.config.num_layers)
-        (x, keys, values), _ = jax.lax.scan(layer, carry, (layers, stacked))
-        hidden = rms_norm(x, self.final_norm[...], self.config.rms_norm_eps)
-        return hidden, Cache(keys, values, all_valid, start + length)
-
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
@@ -345,19 +285,6 @@ class Definition:
     def forward(self, params: Params, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         """:meth:`Llama.__call__` as a pure function of the parameters."""
         return self._bind(params)(tokens, positions, segment_ids)
-
-    def extend(
-        self, params: Params, tokens: jax.Array, positions: jax.Array, valid: jax.Array, cache: Cache
-    ) -> tuple[jax.Array, Cache]:
-        """:meth:`Llama.extend` as a pure function of the parameters."""
-        return self._bind(params).extend(tokens, positions, valid, cache)
-
-    def init_cache(self, batch: int, length: int) -> Cache:
-        """An empty cache for ``batch`` rows of at most ``length`` tokens, in the compute dtype."""
-        config = self.config
-        shape = (config.num_layers, batch, length, config.num_kv_heads, config.head_dim)
-        zeros = jnp.zeros(shape, self.run.compute_dtype)
-        return Cache(zeros, zeros, jnp.zeros((batch, length), bool), jnp.zeros((), jnp.int32))
 
 
 def head_table(params: Params) -> jax.Array:

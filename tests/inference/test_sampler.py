@@ -29,7 +29,7 @@ def test_slot_heads_are_the_rows_of_the_slots_ids() -> None:
     table = np.random.default_rng(0).normal(size=(text + VOCAB_SIZE, 4)).astype(np.float32)
     for slot, head in enumerate(sampler.slot_heads(jnp.asarray(table), text)):
         ids = grammar.slot_ids(np, np.arange(grammar.SLOT_WIDTHS[slot]), slot)
-        np.testing.assert_array_equal(head.T, table[text + ids])
+        np.testing.assert_array_equal(head, table[text + ids])
 
 
 @pytest.mark.parametrize("top_p", [1e-6, 0.1, 0.5, 0.9, 0.98, 1.0])

@@ -149,7 +149,8 @@ def test_more_than_a_sequence_holds_is_refused(model: TextModel) -> None:
 def test_weights_that_are_broken_are_said_to_be(
     tiny_model: ModelConfig, tokenizer: Tokenizer, model: TextModel
 ) -> None:
-    definition, params = model.sampler._definition, dict(model.sampler._params)
+    definition = model.sampler._definition
+    params = definition.init(jax.random.key(0))
     params["final_norm"] = params["final_norm"] * np.inf
     broken = dataclasses.replace(model, sampler=text_sampler.TextSampler(definition, params))
     with pytest.raises(UserError, match="not finite"):

@@ -57,28 +57,6 @@ def test_a_token_sees_nothing_later(tiny_model: ModelConfig) -> None:
     assert not np.allclose(before[:, 5:], after[:, 5:])
 
 
-def test_prefill_and_decode_equal_the_whole_forward(tiny_model: ModelConfig) -> None:
-    definition = Definition(tiny_model, INFERENCE)
-    params = definition.init(jax.random.key(0))
-    tokens, positions = rows(tiny_model, 2, 10)
-    whole = definition.forward(params, tokens, positions, jnp.ones((2, 10), int))
-    # The second row is two tokens shorter, padded on the left.
-    pad = jnp.array([0, 2])
-    valid = jnp.arange(6)[None] >= pad[:, None]
-    shifted = jnp.stack([tokens[0, :6], jnp.concatenate([jnp.zeros(2, int), tokens[1, :4]])])
-    cache = definition.init_cache(2, 12)
-    hidden, cache = definition.extend(params, shifted, jnp.maximum(jnp.arange(6)[None] - pad[:, None], 0), valid, cache)
-    np.testing.assert_allclose(hidden[0], whole[0, :6], atol=1e-5)
-    np.testing.assert_allclose(hidden[1, 2:], whole[1, :4], atol=1e-5)
-    extend = jax.jit(definition.extend)
-    for step in range(4):
-        at = jnp.array([[6 + step], [4 + step]])
-        hidden, cache = extend(params, jnp.take_along_axis(tokens, at, 1), at, jnp.ones((2, 1), bool), cache)
-        np.testing.assert_allclose(hidden[0, 0], whole[0, 6 + step], atol=1e-5)
-        np.testing.assert_allclose(hidden[1, 0], whole[1, 4 + step], atol=1e-5)
-    assert int(cache.length) == 10
-
-
 @pytest.mark.parametrize("remat", list(REMAT_POLICIES))
 def test_remat_changes_no_gradient(tiny_model: ModelConfig, remat: str) -> None:
     tokens, positions = rows(tiny_model, 2, 8)

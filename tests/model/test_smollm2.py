@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from midillm_jax.model import hf
+from midillm_jax.model import decoder, hf
 from midillm_jax.model.llama import INFERENCE, Definition, Params, head_table, parameter_count
 from midillm_jax.presets import SMOLLM2_135M, text_only
 from midillm_jax.text.tokenizer import load_tokenizer
@@ -147,11 +147,13 @@ def test_the_greedy_continuation_is_the_same_words(
         def write(carry: Any, step: jax.Array) -> tuple[Any, jax.Array]:
             token, cache = carry
             at = prompt.shape[1] + step
-            hidden, cache = definition.extend(params, token[:, None], at[None, None], jnp.ones((1, 1), bool), cache)
+            valid = jnp.ones((1, 1), bool)
+            hidden, cache = decoder.extend(definition, weights, token[:, None], at[None, None], valid, cache)
             return (pick(hidden), cache), token
 
-        cache = definition.init_cache(1, prompt.shape[1] + count)
-        hidden, cache = definition.extend(params, prompt, positions, jnp.ones(prompt.shape, bool), cache)
+        weights = decoder.arrange(params)
+        cache = decoder.init_cache(definition, 1, prompt.shape[1] + count)
+        hidden, cache = decoder.extend(definition, weights, prompt, positions, jnp.ones(prompt.shape, bool), cache)
         return jax.lax.scan(write, (pick(hidden), cache), jnp.arange(count))[1][:, 0]
 
     with jax.default_matmul_precision("highest"):
