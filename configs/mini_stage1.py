@@ -34,7 +34,7 @@ def get_config() -> Config:
             text_rows=4,
             music=(Source("mini/melodic", 0.5), Source("mini/drums", 0.35), Source("mini/band", 0.15)),
             text=(Source("mini/text"),),
-            streams=8,
+            streams=4,
             caption_dropout=1.0,
             transpose=6,
             tempo_stretch=0.1,
