@@ -152,17 +152,17 @@ def decode(
     """Writes up to so many more triples a row; ends early when every row has ended."""
     until = 3 * jnp.minimum(carry.triple + triples, carry.ids.shape[1])
 
-    def draw_slot(slot: int, step: jax.Array, carry: Carry) -> tuple[jax.Array, jax.Array]:
+    def draw_slot(slot: int, step: jax.Array, hidden: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The next id of each row int32 [B], and the grammar's state behind it."""
-        logits = slot_logits(carry.hidden, heads, slot)
+        logits = slot_logits(hidden, heads, slot)
         if slot == ONSET_SLOT:
             logits = grammar.fold_end(jnp, logits, batch.limits)
-        mask = grammar.allowed(jnp, carry.state, slot, batch.limits)
+        mask = grammar.allowed(jnp, state, slot, batch.limits)
         noise = gumbel_noise(batch.keys, batch.written + step, logits.shape[1])
         sampled = grammar.slot_ids(jnp, draw(logits, mask, noise, batch.temperature, batch.top_p), slot)
-        forced = grammar.forced(jnp, carry.state, batch.controls)
+        forced = grammar.forced(jnp, state, batch.controls)
         ids = jnp.where(forced == grammar.FREE, sampled, forced)
-        return ids, grammar.advance(jnp, carry.state, ids, batch.limits)
+        return ids, grammar.advance(jnp, state, ids, batch.limits)
 
     slots = [functools.partial(draw_slot, slot) for slot in (ONSET_SLOT, DURATION_SLOT, NOTE_SLOT)]
 
@@ -173,7 +173,7 @@ def decode(
     def write(scanned: tuple[jax.Array, Carry]) -> tuple[jax.Array, Carry]:
         # A token at a time, though a triple is what ends: the layers, written out, are then compiled once, not thrice.
         step, carry = scanned
-        ids, state = jax.lax.switch(step % 3, slots, step, carry)
+        ids, state = jax.lax.switch(step % 3, slots, step, carry.hidden, carry.state)
         tokens, positions = (ids + text_vocab_size)[:, None], (batch.positions + step)[:, None]
         valid = jnp.ones_like(tokens, bool)
         hidden, cache = decoder.extend(definition, weights, tokens, positions, valid, carry.cache)

@@ -34,7 +34,7 @@ class Layer(NamedTuple):
 class Weights(NamedTuple):
     """Weights of a model but for its head, of which a sampler takes the rows that it needs."""
 
-    embedding: jax.Array  # [V, D]
+    embedding: jax.Array  # [V, D]; bfloat16 as its bits in uint16
     layers: tuple[Layer, ...]
     final_norm: jax.Array  # [D]
 
@@ -57,12 +57,12 @@ class Cache:
 
 
 def arrange(params: Params) -> Weights:
-    """The weights of a model in this arrangement, in their dtype; all are copied but the table and the last norm."""
-    blocks = params["blocks"]
+    """The weights of a model in this arrangement, in their dtype."""
+    blocks, table = params["blocks"], params["embedding"]
     layers = range(blocks["attention_norm"].shape[0])
-    return Weights(
-        params["embedding"], tuple(_layer(blocks, jnp.int32(index)) for index in layers), params["final_norm"]
-    )
+    # XLA's CPU backend would turn all of a bfloat16 table into float32 to look a token up in it.
+    bits = jax.lax.bitcast_convert_type(table, jnp.uint16) if table.dtype == jnp.bfloat16 else table
+    return Weights(bits, tuple(_layer(blocks, jnp.int32(index)) for index in layers), params["final_norm"])
 
 
 @jax.jit
@@ -83,13 +83,13 @@ def _layer(blocks: Params, index: jax.Array) -> Layer:
 
 def product(x: jax.Array, weight: jax.Array) -> jax.Array:
     """Rows x [R, I] times weight [O, I] in x's dtype: float32 [R, O]."""
-    rows = x.shape[0]
-    few = rows < _CPU_ROWS and x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
-    if few:
+    rows, cpu = x.shape[0], jax.default_backend() == "cpu"
+    if cpu and x.dtype == jnp.bfloat16 and rows < _CPU_ROWS:
         x = jnp.pad(x, ((0, _CPU_ROWS - rows), (0, 0)))
     # weight @ x.T, and a float32 result: the one form that XLA's CPU backend is fast with in both types.
     y = jax.lax.dot_general(weight.astype(x.dtype), x, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-    return y.T[:rows] if few else y.T
+    # Without the barrier XLA would turn the product over instead of its result.
+    return (jax.lax.optimization_barrier(y) if cpu else y).T[:rows]
 
 
 def init_cache(definition: Definition, batch: int, length: int) -> Cache:
@@ -128,7 +128,8 @@ def extend(
     all_valid = jax.lax.dynamic_update_slice(cache.valid, valid, (0, start))
     causal = jnp.arange(cache.valid.shape[1])[None, :] <= start + jnp.arange(length)[:, None]
     mask = causal[None] & all_valid[:, None, :]
-    x = jnp.take(weights.embedding, tokens, axis=0).astype(dtype)
+    x = jnp.take(weights.embedding, tokens, axis=0)
+    x = (jax.lax.bitcast_convert_type(x, jnp.bfloat16) if x.dtype == jnp.uint16 else x).astype(dtype)
     every_keys, every_values = [], []
 
     def linear(values: jax.Array, weight: jax.Array) -> jax.Array:
