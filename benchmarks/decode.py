@@ -37,8 +37,8 @@ PROMPT = 16
 TOKENS_PER_SECOND_OF_MUSIC = 3 * 682 / 100
 
 
-def make(folder: Path, shape: str, dtype: str, gguf_dtype: str) -> None:
-    """A folder of random weights, and one for llama.cpp beside it."""
+def make(work: Path, shape: str, engine: str, precision: str) -> Path:
+    """A folder of random weights for an engine, in ``work``; what is there already is not made again."""
     import jax
     import tokenizers
 
@@ -47,6 +47,9 @@ def make(folder: Path, shape: str, dtype: str, gguf_dtype: str) -> None:
     from midillm_jax.model.llama import Definition, Execution
     from midillm_jax.text.tokenizer import load_tokenizer
 
+    folder = work / f"{'gguf' if engine == 'llamacpp' else 'hf'}-{precision}"
+    if folder.is_dir():
+        return folder
     config = dataclasses.replace(getattr(presets, SHAPES[shape]), context_length=CONTEXT, rope_scaling=None)
     # A vocabulary of the right size; nothing is ever encoded.
     names = ["<|begin_of_text|>", "<|end_of_text|>", "a", "b", "ab"]
@@ -54,31 +57,37 @@ def make(folder: Path, shape: str, dtype: str, gguf_dtype: str) -> None:
     model = tokenizers.Tokenizer(tokenizers.models.BPE({n: i for i, n in enumerate(names)}, [("a", "b")]))
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     model.add_special_tokens(names[:2])
-    folder.mkdir(parents=True)
-    model.save(str(folder / "tokenizer.json"))
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    model.save(str(work / "tokenizer.json"))
+    tokenizer = load_tokenizer(work / "tokenizer.json")
     params = Definition(config, Execution(param_dtype="bfloat16", compute_dtype="bfloat16", remat="none")).init(
         jax.random.key(0)
     )
-    hf_write.write_hf(folder / "hf", config, params, tokenizer, dtype=dtype)  # type: ignore[arg-type]
-    gguf.write_gguf(folder / "gguf", config, params, tokenizer, dtype=gguf_dtype)  # type: ignore[arg-type]
+    if engine == "llamacpp":
+        return gguf.write_gguf(folder, config, params, tokenizer, dtype=precision)  # type: ignore[arg-type]
+    return hf_write.write_hf(folder, config, params, tokenizer, dtype=precision)  # type: ignore[arg-type]
 
 
-def written_by_engine(engine: Any, batch: int) -> Callable[[int], None]:
-    """A function that writes so many triples a sequence."""
+def requests(text_vocab_size: int, batch: int, triples: int, seed: int = 0) -> list[Any]:
+    """Token requests that go on to their end."""
     from midillm_jax.inference.request import TokenRequest
     from midillm_jax.music.grammar import Limits
     from midillm_jax.music.vocab import ANTICIPATE, CONTROL_OFFSET, DURATION_OFFSET, NOTE_OFFSET
 
     control = (CONTROL_OFFSET, CONTROL_OFFSET + DURATION_OFFSET + 10, CONTROL_OFFSET + NOTE_OFFSET + 60)
-    prompt = (*range(PROMPT - 1), engine.text_vocab_size + ANTICIPATE)
+    fields = {"temperature": 1.0, "top_p": 0.98, "controls": control * CONTEXT}
+    found = []
+    for row in range(batch):
+        number = seed * batch + row
+        prompt = (*range(number % 1000, number % 1000 + PROMPT - 1), text_vocab_size + ANTICIPATE)
+        found.append(TokenRequest(prompt, Limits(), triples, seed=number, **fields))
+    return found
+
+
+def written_by_engine(engine: Any, batch: int) -> Callable[[int], None]:
+    """A function that writes so many triples a sequence."""
 
     def write(triples: int) -> None:
-        requests = [
-            TokenRequest(prompt, Limits(), triples, temperature=1.0, top_p=0.98, seed=row, controls=control * CONTEXT)
-            for row in range(batch)
-        ]
-        lengths = {len(ids) for ids in engine.generate(requests)}
+        lengths = {len(ids) for ids in engine.generate(requests(engine.text_vocab_size, batch, triples))}
         if lengths != {3 * triples}:
             raise RuntimeError(f"{engine.name} wrote {lengths} ids instead of {3 * triples}")
 
@@ -116,15 +125,15 @@ def written_by_transformers(folder: Path, batch: int, threads: int) -> Callable[
 
 def writer(name: str, folder: Path, batch: int, threads: int) -> Callable[[int], None]:
     if name == "transformers":
-        return written_by_transformers(folder / "hf", batch, threads)
+        return written_by_transformers(folder, batch, threads)
     if name == "vllm":
         from midillm_jax.inference.vllm import VllmEngine
 
-        return written_by_engine(VllmEngine(folder / "hf", max_num_seqs=batch), batch)
+        return written_by_engine(VllmEngine(folder, max_num_seqs=batch), batch)
     if name == "llamacpp":
         from midillm_jax.inference.llamacpp import LlamaCppEngine
 
-        file = folder / "gguf" / "model.gguf"
+        file = folder / "model.gguf"
         return written_by_engine(LlamaCppEngine(file, max_sequences=batch, threads=threads), batch)
     import jax
 
@@ -133,7 +142,7 @@ def writer(name: str, folder: Path, batch: int, threads: int) -> Callable[[int],
     from midillm_jax.model import decoder, hf
     from midillm_jax.model.llama import head_table
 
-    definition, params = hf.load_music_model(folder / "hf")
+    definition, params = hf.load_music_model(folder)
     engine = JaxEngine(definition, params)
     if name == "jax-whole-head":
         whole, text = head_table(params), engine.text_vocab_size
@@ -141,7 +150,7 @@ def writer(name: str, folder: Path, batch: int, threads: int) -> Callable[[int],
         def slot_logits(hidden: jax.Array, heads: sampler.Heads, slot: int) -> jax.Array:
             logits = decoder.product(hidden, heads[slot])
             logits = jax.lax.optimization_barrier(logits)  # or XLA would compute no more than what is taken
-            return sampler.slot_heads(logits.T, text)[slot]
+            return sampler.slot_heads(logits.T, text)[slot].T
 
         sampler.slot_logits = slot_logits
         engine._heads = (whole, whole, whole)
@@ -210,11 +219,10 @@ def main() -> None:
     print(f"{platform.machine()}, {options.threads} threads, {options.dtype}, llama.cpp {options.gguf_dtype}")
     for shape in options.shapes:
         with tempfile.TemporaryDirectory() as work:
-            folder = Path(work) / shape
-            make(folder, shape, options.dtype, options.gguf_dtype)
             for batch in options.batches:
                 for name in options.engines:
-                    found = run(options, name, batch, folder)
+                    precision = options.gguf_dtype if name == "llamacpp" else options.dtype
+                    found = run(options, name, batch, make(Path(work), shape, name, precision))
                     if found is None:
                         continue
                     music = found["tokens_per_second"] / TOKENS_PER_SECOND_OF_MUSIC

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -209,7 +210,7 @@ def test_scripts_have_nothing_that_shellcheck_knows_better(script: Path) -> None
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("script", ["data.sh", "local.sh", "tpu_vm.sh", "gke.sh"])
+@pytest.mark.parametrize("script", ["data.sh", "mini.sh", "local.sh", "tpu_vm.sh", "gke.sh"])
 def test_help_shows_every_option(script: str, tmp_path: Path) -> None:
     done = launch(script, "--help", folder=tmp_path)
     assert done.returncode == 0
@@ -396,3 +397,37 @@ def test_a_signal_reaches_every_local_process(tmp_path: Path, number: signal.Sig
     process.send_signal(number)
     assert process.wait(timeout=30) == 130
     assert all((tmp_path / f"got{i}").exists() for i in range(2))
+
+
+def test_the_minis_data_is_sorted_by_drums(tmp_path: Path) -> None:
+    """What has drums by folder goes to mini/drums, the rest to mini/melodic, all of it to mini/real."""
+    for seed, folder in enumerate(("games", "songs", "unused")):
+        write_band(tmp_path / folder, 12, seed, documents=0)
+        (tmp_path / "midi" / folder).parent.mkdir(exist_ok=True)
+        os.replace(tmp_path / folder / "midi", tmp_path / "midi" / folder)
+    (tmp_path / "text").mkdir()
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(5000)]
+    for number in range(40):
+        (tmp_path / "text" / f"{number}.txt").write_text(" ".join(rng.choices(words, k=1000)))
+    arguments = [
+        "--midi",
+        "midi",
+        "--text",
+        "text",
+        "--drums",
+        "games",
+        "--leave-out",
+        "unused",
+        "--band",
+        50,
+        "--data-only",
+    ]
+    for _ in range(2):  # the second time all is there
+        done = launch("mini.sh", *arguments, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    made = {
+        path.parent.name: sum(read_manifest(path.parent).sources.values()) for path in tmp_path.glob("mini/*/*.json")
+    }
+    assert made == {"drums": 12, "melodic": 12, "real": 24, "band": 50, "text": 40}
+    assert not (tmp_path / "runs").exists()
