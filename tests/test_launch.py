@@ -203,7 +203,9 @@ def commands_of(output: str) -> list[list[str]]:
     return [each for each in found if each not in ([], [""])]
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / ".ci" / "run"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "script", [*SCRIPTS, *sorted((ROOT / "benchmarks").glob("*.sh")), ROOT / ".ci" / "run"], ids=lambda path: path.name
+)
 def test_scripts_have_nothing_that_shellcheck_knows_better(script: Path) -> None:
     shellcheck = Path(sys.executable).parent / "shellcheck"
     done = subprocess.run([str(shellcheck), str(script)], capture_output=True, text=True, check=False)

@@ -293,6 +293,4 @@ class Grammar:
         for token in np.asarray(input_ids, np.int32)[self._seen :]:
             self._state = grammar.advance(np, self._state, token[None] - self._text, self._limits)
         self._seen = len(input_ids)
-        token_ids = np.arange(len(scores), dtype=np.int32)
-        rows = (scores[None], self._state, self._limits, self._controls, token_ids)
-        return whole_head.masked_logits(np, *rows, self._text)[0]
+        return whole_head.masked_logits(np, scores[None], self._state, self._limits, self._controls, self._text)[0]

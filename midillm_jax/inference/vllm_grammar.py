@@ -116,7 +116,6 @@ class RunnerV1(_LogitsProcessorV1):
         self._device = device
         self._requests: dict[int, _Request] = {}
         self._rows: _Rows | None = None
-        self._token_ids = torch.arange(self._text + vocab.VOCAB_SIZE, dtype=torch.int32, device=device)
 
     @classmethod
     def validate_params(cls, sampling_params: "SamplingParams") -> None:
@@ -153,9 +152,7 @@ class RunnerV1(_LogitsProcessorV1):
         state = torch.from_numpy(np.stack([request.state for request in requests])).to(self._device)
         everyone = rows == list(range(len(logits)))
         chosen = logits if everyone else logits[rows]
-        masked = whole_head.masked_logits(
-            torch, chosen, state, self._rows.limits, self._rows.controls, self._token_ids, self._text
-        )
+        masked = whole_head.masked_logits(torch, chosen, state, self._rows.limits, self._rows.controls, self._text)
         if everyone:
             return masked
         logits[rows] = masked
@@ -219,7 +216,6 @@ class RunnerV2(_LogitsProcessorV2):
         self._asked = torch.zeros(slots, dtype=torch.bool, device=self._device)
         self._asked_on_host = np.zeros(slots, bool)
         self._new: dict[int, tuple[grammar.Limits, tuple[int, ...]]] = {}
-        self._token_ids = torch.arange(self._text + vocab.VOCAB_SIZE, dtype=torch.int32, device=self._device)
 
     @classmethod
     def validate_params(cls, sampling_params: "SamplingParams") -> None:
@@ -270,14 +266,15 @@ class RunnerV2(_LogitsProcessorV2):
         slots = ctx.expanded_idx_mapping.long()
         notes, most, end, count, closes, ticks = self._limits
         limits = grammar.LimitArrays(notes[slots], most[slots], end[slots], count[slots], closes[slots], ticks)
-        controls = grammar.Controls(self._controls.ids[slots], self._token_ids[: len(slots)])
+        rows = torch.arange(len(slots), dtype=torch.int32, device=self._device)
+        controls = grammar.Controls(self._controls.ids[slots], rows)
         state = self._state[slots]
         # The token fed at a row's position is new to the state if it lies behind the prompt.
         fresh = ((ctx.pos + 1 > self._slots.prefill_len.gpu[slots]) & self._asked[slots])[:, None]
         moved = grammar.advance(torch, state, ctx.input_ids.to(torch.int32) - self._text, limits)
         state = torch.where(fresh, moved, state)
         self._state[slots] = state
-        masked = whole_head.masked_logits(torch, logits, state, limits, controls, self._token_ids, self._text)
+        masked = whole_head.masked_logits(torch, logits, state, limits, controls, self._text)
         return torch.where(self._asked[slots][:, None], masked, logits)
 
 

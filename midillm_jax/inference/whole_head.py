@@ -30,53 +30,43 @@ def masked_logits(
     state: Array,
     limits: grammar.LimitArrays,
     controls: grammar.Controls,
-    token_ids: Array,
     text_vocab_size: int,
 ) -> Array:
     """Logits in which only what the grammar lets come next is finite; rows may stand at different slots.
 
     Args:
-        xp: numpy, jax.numpy or torch.
+        xp: numpy or torch.
         logits: float32 [B, V], V at least text_vocab_size + 55,026.
         state: int32 [B, K], of music/grammar.py.
         limits, controls: of the same rows, in arrays of the same library.
-        token_ids: int32 [V], 0 1 2 ...
         text_vocab_size: token_id = amt_id + this.
 
     Returns:
         float32 [B, V]. Text, flags and padding are -inf; a forced id is 0 and all others of its row -inf.
     """
-    text, music, rest = (
-        logits[:, :text_vocab_size],
-        logits[:, text_vocab_size : text_vocab_size + SEPARATOR + 1],
-        logits[:, text_vocab_size + SEPARATOR + 1 :],
-    )
+    music = logits[:, text_vocab_size : text_vocab_size + SEPARATOR + 1]
     with_end = xp.concatenate((music[:, :MAX_ONSET_TICKS], music[:, SEPARATOR:]), 1)
     slot_logits = {
         ONSET_SLOT: grammar.fold_end(xp, with_end, limits),
         DURATION_SLOT: music[:, DURATION_OFFSET:NOTE_OFFSET],
         NOTE_SLOT: music[:, NOTE_OFFSET:CONTROL_OFFSET],
     }
-    standing = grammar.slots(state)
+    standing, forced = grammar.slots(state), grammar.forced(xp, state, controls)
+    free = forced == grammar.FREE
     onsets, durations, notes = (
-        xp.where(grammar.allowed(xp, state, slot, limits) & (standing == slot)[:, None], of_slot, -math.inf)
+        xp.where(grammar.allowed(xp, state, slot, limits) & (free & (standing == slot))[:, None], of_slot, -math.inf)
         for slot, of_slot in slot_logits.items()
     )
-    free = xp.concatenate(
-        (
-            xp.full_like(text, -math.inf),
-            onsets[:, :MAX_ONSET_TICKS],
-            durations,
-            notes,
-            xp.full_like(music[:, CONTROL_OFFSET:SEPARATOR], -math.inf),
-            onsets[:, MAX_ONSET_TICKS:],
-            xp.full_like(rest, -math.inf),
-        ),
-        1,
-    )
-    forced = grammar.forced(xp, state, controls)[:, None]
-    only = xp.where(token_ids[None, :] == forced + text_vocab_size, xp.zeros_like(free[:, :1]), -math.inf)
-    return xp.where(forced == grammar.FREE, free, only)
+    # A table has far more rows than a slot: they are written once, and nothing else is done with them.
+    masked = xp.full_like(logits, -math.inf)
+    of_music = masked[:, text_vocab_size:]
+    of_music[:, :MAX_ONSET_TICKS] = onsets[:, :MAX_ONSET_TICKS]
+    of_music[:, DURATION_OFFSET:NOTE_OFFSET] = durations
+    of_music[:, NOTE_OFFSET:CONTROL_OFFSET] = notes
+    of_music[:, SEPARATOR] = onsets[:, MAX_ONSET_TICKS]
+    columns = xp.where(free, 0, forced)
+    of_music[controls.rows, columns] = xp.where(free, of_music[controls.rows, columns], 0.0)
+    return masked
 
 
 def split_prompt(token_ids: Sequence[int], text_vocab_size: int) -> np.ndarray:

@@ -59,10 +59,8 @@ class Written:
         history = whole_head.split_prompt([*self.prompt, *self.output], TEXT)
         state = grammar.replay(history, self.limits)[None]
         packed = grammar.pack_controls([self.controls], int(grammar.controls_written(state[0])))
-        ids = np.arange(len(logits), dtype=np.int32)
-        return whole_head.masked_logits(np, logits[None], state, grammar.pack_limits([self.limits]), packed, ids, TEXT)[
-            0
-        ]
+        limits = grammar.pack_limits([self.limits])
+        return whole_head.masked_logits(np, logits[None], state, limits, packed, TEXT)[0]
 
     def draw(self, masked: np.ndarray, rng: np.random.Generator) -> None:
         self.output.append(int(np.argmax(masked + rng.gumbel(size=len(masked)))))
