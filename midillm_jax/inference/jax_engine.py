@@ -70,7 +70,8 @@ class JaxEngine(Engine):
 
         Args:
             definition: the model.
-            params: its weights, all on one device.
+            params: its weights, all on one device. The engine has a copy in the arrangement of model/decoder.py: let
+                go of them.
             max_rows: bounds the sequences decoded together, and with it the cache's memory.
             compiled: what engines of this definition have compiled, for weights of these types on this device; this one
                 adds to it. Whoever makes an engine for other weights of a model again and again compiles once.
