@@ -25,10 +25,10 @@ from midillm_jax.evaluation import curves, generation, inputs, report
 from midillm_jax.evaluation.generation import Generated, Sampling
 from midillm_jax.evaluation.inputs import HeldOut, Prompt
 from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, sounding, summarize
+from midillm_jax.evaluation.prompt_players import asks_for_drums
 from midillm_jax.evaluation.symbolic import (
     DrumsAsAsked,
     InstrumentsAsAsked,
-    asks_for_drums,
     drums_as_asked,
     has_drums,
     instruments_as_asked,

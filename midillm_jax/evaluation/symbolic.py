@@ -7,7 +7,6 @@ originals has the same mean. A model that ignores its caption scores no better t
 """
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,58 +16,6 @@ from midillm_jax.evaluation.intervals import Interval, bootstrap, is_better
 from midillm_jax.music.instruments import CAPTION_WORDS
 from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.vocab import DRUM_PROGRAM
-
-_PITCHED = re.compile(
-    r"\bsteel (?:drums?|pans?)\b|\btaiko(?: drums?)?\b|\bsynth drum\b|\breverse cymbals?\b"
-    r"|\b(?:melodic|chromatic|tuned|pitched) percussion\b"
-)
-"""General MIDI programs, played on channels of their own, that only sound like the drum kit."""
-_MENTION = re.compile(
-    r"\b(?:drums?|drum(?:beats?|lines?|kits?|sets?|ming)|drummers?|percussions?|percussionists?"
-    r"|hi-?hats?|snares?|cymbals?|bongos?|congas?)\b"
-)
-_DRUMLESS = re.compile(r"\b(?:drums?|percussion)[- ]?(?:less|free)\b")
-_SENTENCE_END = re.compile(r"[.;!?](?=\s|$)|\n")
-# What may stand between a negation and what it negates: a few words that open no new thought, "or" and commas.
-_SCOPE = r"((?:\s+(?!(?:but|with|without|featuring|while|yet|though|although|plus|{stop})\b)[\w'-]+|,){{0,7}})\s*$"
-_WITHOUT = re.compile(
-    r"\b(?:without|w/o|minus|sans|lack(?:s|ing)?|omit(?:s|ting)?|exclud(?:es|ing)|devoid of|free (?:of|from)"
-    r"|absence of|leav(?:es|ing) out|skip(?:s|ping)|avoid(?:s|ing)|instead of|rather than)" + _SCOPE.format(stop="only")
-)
-_NO = re.compile(r"(?:\b(?:no|not(?! only| just)|nor|neither|never)|n't)" + _SCOPE.format(stop="and|only"))
-_ABSENT = re.compile(
-    r"\s*(?:kits?|sets?|machines?|parts?|tracks?|beats?)?\s*(?::\s*(?:no|none)\b"
-    r"|(?:(?:are|is|was|were|do|does|stay|remain)\s+)?(?:absent|missing|silent|tacet|omitted|left out|excluded)\b"
-    r"|(?:(?:are|is|was|were|do|does)\s*(?:not|n't)|never)\s+(?:\w+\s+)?"
-    r"(?:used|present|played?|heard|included|featured?|there|needed|wanted|allowed|enter|join)\b)"
-)
-
-
-def asks_for_drums(caption: str) -> bool | None:
-    """Whether a caption wants drums: True, False, or None where it says nothing about them.
-
-    Drums asked for anywhere outweigh drums denied elsewhere ("no drums at first; the drums enter later").
-    Instruments of the General MIDI "percussive" family that have a channel of their own do not count.
-    """
-    text = _PITCHED.sub(" instrument ", caption.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
-    denied = bool(_DRUMLESS.search(text))
-    text = _DRUMLESS.sub(" ", text)
-    for sentence in _SENTENCE_END.split(text):
-        for mention in _MENTION.finditer(sentence):
-            if not _is_denied(sentence[: mention.start()], sentence[mention.end() :]):
-                return True
-            denied = True
-    return False if denied else None
-
-
-def _is_denied(before: str, after: str) -> bool:
-    if _ABSENT.match(after):
-        return True
-    found = _WITHOUT.search(before) or _NO.search(before)
-    if found is None:
-        return False
-    # A comma ends what "without" reaches, unless it goes on as a list: "without bass, drums or guitar".
-    return "," not in found[1] or bool(re.search(r"\b(?:or|nor)\b", found[1] + after[:40]))
 
 
 def has_drums(notes: NoteTable) -> bool:
@@ -107,7 +54,7 @@ class DrumsAsAsked:
 
 
 def drums_as_asked(asked: Sequence[bool | None], heard: Sequence[bool], seed: int) -> DrumsAsAsked:
-    """Compares what captions ask for (:func:`asks_for_drums`) with what outputs hold, output by output."""
+    """Compares what captions ask for (prompt_players.py) with what outputs hold, output by output."""
     said = [(ask, has) for ask, has in zip(asked, heard, strict=True) if ask is not None]
     silent = len(asked) - len(said)
     if not said:

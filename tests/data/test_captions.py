@@ -13,7 +13,7 @@ from midillm_jax.data.demo import write_band
 from midillm_jax.data.describe import Description, describe
 from midillm_jax.data.harmony import Chord, Progression
 from midillm_jax.data.tonality import Key
-from midillm_jax.evaluation.symbolic import asks_for_drums
+from midillm_jax.evaluation.prompt_players import asks_for_drums
 from midillm_jax.music.instruments import CAPTION_WORDS
 from midillm_jax.music.midi import read_midi
 from midillm_jax.music.terms import DURATION_BANDS, listed, tempo_words
