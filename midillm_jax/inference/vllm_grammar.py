@@ -149,10 +149,18 @@ class RunnerV1(_LogitsProcessorV1):
         rows = sorted(self._requests)
         requests = [self._requests[row] for row in rows]
         self._rows.advance(requests, self._text)
-        state = torch.from_numpy(np.stack([request.state for request in requests])).to(self._device)
+        states = np.stack([request.state for request in requests])
         everyone = rows == list(range(len(logits)))
-        chosen = logits if everyone else logits[rows]
-        masked = whole_head.masked_logits(torch, chosen, state, self._rows.limits, self._rows.controls, self._text)
+        masked = whole_head.masked_logits(
+            torch,
+            logits if everyone else logits[rows],
+            torch.from_numpy(states).to(self._device),
+            self._rows.limits,
+            self._rows.controls,
+            self._text,
+            standing_at=set(grammar.slots(states).tolist()),
+            in_place=True,
+        )
         if everyone:
             return masked
         logits[rows] = masked

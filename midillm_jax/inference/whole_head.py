@@ -5,7 +5,7 @@ probabilities, and the same id is the most likely one.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,9 @@ def masked_logits(
     limits: grammar.LimitArrays,
     controls: grammar.Controls,
     text_vocab_size: int,
+    *,
+    standing_at: Collection[int] = (ONSET_SLOT, DURATION_SLOT, NOTE_SLOT),
+    in_place: bool = False,
 ) -> Array:
     """Logits in which only what the grammar lets come next is finite; rows may stand at different slots.
 
@@ -40,33 +43,46 @@ def masked_logits(
         state: int32 [B, K], of music/grammar.py.
         limits, controls: of the same rows, in arrays of the same library.
         text_vocab_size: token_id = amt_id + this.
+        standing_at: slots at which rows may stand; the others' logits are not looked at.
+        in_place: write to ``logits`` and return them.
 
     Returns:
         float32 [B, V]. Text, flags and padding are -inf; a forced id is 0 and all others of its row -inf.
     """
     music = logits[:, text_vocab_size : text_vocab_size + SEPARATOR + 1]
-    with_end = xp.concatenate((music[:, :MAX_ONSET_TICKS], music[:, SEPARATOR:]), 1)
-    slot_logits = {
-        ONSET_SLOT: grammar.fold_end(xp, with_end, limits),
-        DURATION_SLOT: music[:, DURATION_OFFSET:NOTE_OFFSET],
-        NOTE_SLOT: music[:, NOTE_OFFSET:CONTROL_OFFSET],
-    }
     standing, forced = grammar.slots(state), grammar.forced(xp, state, controls)
     free = forced == grammar.FREE
-    onsets, durations, notes = (
-        xp.where(grammar.allowed(xp, state, slot, limits) & (free & (standing == slot))[:, None], of_slot, -math.inf)
-        for slot, of_slot in slot_logits.items()
-    )
+    of_slots = {}
+    for slot in standing_at:
+        of_slot = _of_slot(xp, music, slot, limits)
+        here = (free & (standing == slot))[:, None]
+        of_slots[slot] = xp.where(grammar.allowed(xp, state, slot, limits) & here, of_slot, -math.inf)
     # A table has far more rows than a slot: they are written once, and nothing else is done with them.
-    masked = xp.full_like(logits, -math.inf)
+    if in_place:
+        masked = logits
+        masked[:] = -math.inf
+    else:
+        masked = xp.full_like(logits, -math.inf)
     of_music = masked[:, text_vocab_size:]
-    of_music[:, :MAX_ONSET_TICKS] = onsets[:, :MAX_ONSET_TICKS]
-    of_music[:, DURATION_OFFSET:NOTE_OFFSET] = durations
-    of_music[:, NOTE_OFFSET:CONTROL_OFFSET] = notes
-    of_music[:, SEPARATOR] = onsets[:, MAX_ONSET_TICKS]
+    for slot, of_slot in of_slots.items():
+        if slot == ONSET_SLOT:
+            of_music[:, :MAX_ONSET_TICKS] = of_slot[:, :MAX_ONSET_TICKS]
+            of_music[:, SEPARATOR] = of_slot[:, MAX_ONSET_TICKS]
+        elif slot == DURATION_SLOT:
+            of_music[:, DURATION_OFFSET:NOTE_OFFSET] = of_slot
+        else:
+            of_music[:, NOTE_OFFSET:CONTROL_OFFSET] = of_slot
     columns = xp.where(free, 0, forced)
     of_music[controls.rows, columns] = xp.where(free, of_music[controls.rows, columns], 0.0)
     return masked
+
+
+def _of_slot(xp: Any, music: Array, slot: int, limits: grammar.LimitArrays) -> Array:
+    """A slot's logits float32 [B, SLOT_WIDTHS[slot]] out of those of the music rows, end folded."""
+    if slot == ONSET_SLOT:
+        with_end = xp.concatenate((music[:, :MAX_ONSET_TICKS], music[:, SEPARATOR:]), 1)
+        return grammar.fold_end(xp, with_end, limits)
+    return music[:, DURATION_OFFSET:NOTE_OFFSET] if slot == DURATION_SLOT else music[:, NOTE_OFFSET:CONTROL_OFFSET]
 
 
 def split_prompt(token_ids: Sequence[int], text_vocab_size: int) -> np.ndarray:
@@ -92,11 +108,4 @@ def slot_logits(
         float32 [B, SLOT_WIDTHS[slot]], -inf where the grammar forbids; ``grammar.slot_ids`` gives their amt_ids.
     """
     music = logits[:, text_vocab_size : text_vocab_size + SEPARATOR + 1]
-    if slot == ONSET_SLOT:
-        with_end = np.concatenate((music[:, :MAX_ONSET_TICKS], music[:, SEPARATOR:]), 1)
-        found = grammar.fold_end(np, with_end, limits)
-    elif slot == DURATION_SLOT:
-        found = music[:, DURATION_OFFSET:NOTE_OFFSET]
-    else:
-        found = music[:, NOTE_OFFSET:CONTROL_OFFSET]
-    return np.where(grammar.allowed(np, state, slot, limits), found, np.float32(-np.inf))
+    return np.where(grammar.allowed(np, state, slot, limits), _of_slot(np, music, slot, limits), np.float32(-np.inf))

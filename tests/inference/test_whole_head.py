@@ -97,6 +97,18 @@ def test_torch_masks_alike(walked: tuple[np.ndarray, np.ndarray]) -> None:
     np.testing.assert_array_equal(found[1], walked[1])
 
 
+def test_only_slots_that_rows_stand_at_and_in_place_give_the_same() -> None:
+    limits, controls = grammar.pack_limits(LIMITS), grammar.pack_controls(CONTROLS)
+    state = np.concatenate([grammar.replay(ids, LIMITS[0])[None] for ids in ([], [], [4, DURATION_OFFSET + 2], [])])
+    logits = np.random.default_rng(1).normal(size=(4, TEXT + VOCAB_SIZE)).astype(np.float32)
+    whole = whole_head.masked_logits(np, logits, state, limits, controls, TEXT)
+    changed = logits.copy()
+    found = whole_head.masked_logits(np, changed, state, limits, controls, TEXT, standing_at={0, 2}, in_place=True)
+    assert found is changed
+    np.testing.assert_array_equal(found, whole)
+    assert np.isfinite(whole).sum(1).min() >= 1
+
+
 def test_music_behind_the_flag_of_a_prompt_is_found() -> None:
     prompt = [1, 7, 49, TEXT + ANTICIPATE, TEXT + 5, TEXT + DURATION_OFFSET, TEXT + NOTE_OFFSET]
     assert whole_head.split_prompt(prompt, TEXT).tolist() == [5, DURATION_OFFSET, NOTE_OFFSET]
