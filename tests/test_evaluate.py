@@ -197,6 +197,17 @@ def test_other_prompts_in_the_same_folder(
     ]
 
 
+def test_results_can_be_compared(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With themselves: every measure is there, and nothing is resolved."""
+    evaluate.main(["compare", str(evaluated), str(evaluated)])
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(",")[0] for line in said] == [
+        *("bits a note", "bits for the onset", "bits for the duration", "bits for the note"),
+        *("drums as asked", "instruments as asked"),
+    ]
+    assert all("not resolved at this size (B is better by 0.00 [0.00, 0.00]" in line for line in said)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

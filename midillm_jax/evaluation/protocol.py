@@ -13,7 +13,7 @@ import dataclasses
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
             "known_prompts": len(generated) - len(unseen),
         },
         "notes": notes,
-        "pieces": [_piece_json(piece) for piece in pieces],
+        "pieces": [_piece_json(piece, held_out.train_captions) for piece in pieces],
     }
     write_whole(settings.out / RESULTS, json.dumps(results, indent=1) + "\n")
     return Outcome(settings.out / PAGE, (*likelihood.lines(), drums.line()), done_before=False)
@@ -324,12 +324,15 @@ def _facts(settings: Settings, prompts: Sequence[Prompt] | None) -> dict[str, st
     return facts
 
 
-def _piece_json(piece: report.ReportPiece) -> dict[str, Any]:
+def _piece_json(piece: report.ReportPiece, train_captions: Collection[str]) -> dict[str, Any]:
     generated = piece.generated
+    asked = generated.prompt.programs
     return {
         "midi": f"{generation.FOLDER}/{generated.path.name}",
         "prompt": generated.prompt.text,
         "prompt_from": generated.prompt.name,
+        "unseen": generated.prompt.text not in train_captions,
+        "asked_programs": None if asked is None else list(asked),
         "asks_for_drums": piece.asks_for_drums,
         "has_drums": piece.has_drums,
         "programs": list(generated.table.programs()),
