@@ -1,9 +1,11 @@
 """``python -m midillm_jax.evaluate --model DIR --data DIR --out DIR``: how well a model does, as a page and numbers.
 
 ``python -m midillm_jax.evaluate runs RUN [RUN ...] --out DIR`` compares training runs: curves, figures, settings.
+``python -m midillm_jax.evaluate compare A B`` compares two models' results: which is better, and by how much.
 """
 
 import dataclasses
+import json
 import sys
 import time
 from pathlib import Path
@@ -15,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import protocol, runs, runs_page
+from midillm_jax.evaluation import paired, protocol, runs, runs_page
 from midillm_jax.evaluation.generation import Sampling
 from midillm_jax.files import write_whole
 from midillm_jax.inference.request import MusicRequest
@@ -67,15 +69,40 @@ class RunsArguments:
     """Folder for the page."""
 
 
+@dataclasses.dataclass(frozen=True)
+class CompareArguments:
+    """Says which of two models is better, measure by measure, on the pieces and prompts that both were scored on."""
+
+    a: Annotated[Path, tyro.conf.Positional]
+    """Folder that `python -m midillm_jax.evaluate --out` wrote for one model."""
+    b: Annotated[Path, tyro.conf.Positional]
+    """The same for the other, with the same options."""
+    out: Path | None = None
+    """File for the comparison as JSON."""
+
+
 def main(arguments: list[str]) -> None:
-    """Evaluates a model, or compares runs where the first argument says so."""
+    """Evaluates a model, or compares runs or results where the first argument says so."""
     if arguments[:1] == ["runs"]:
-        _compare(arguments[1:])
+        _compare_runs(arguments[1:])
+    elif arguments[:1] == ["compare"]:
+        _compare_results(arguments[1:])
     else:
         _evaluate(arguments)
 
 
-def _compare(arguments: list[str]) -> None:
+def _compare_results(arguments: list[str]) -> None:
+    """Ends with a sentence a measure."""
+    prog = "python -m midillm_jax.evaluate compare"
+    chosen = commands.parse(CompareArguments, arguments, prog=prog, description=CompareArguments.__doc__)
+    found = paired.compare(chosen.a, chosen.b)
+    if chosen.out is not None:
+        write_whole(chosen.out, json.dumps(found.to_json(), indent=1) + "\n")
+    for line in found.lines():
+        print(line)
+
+
+def _compare_runs(arguments: list[str]) -> None:
     """Ends with a line a run and where the page is."""
     prog = "python -m midillm_jax.evaluate runs"
     chosen = commands.parse(RunsArguments, arguments, prog=prog, description=RunsArguments.__doc__)

@@ -126,9 +126,10 @@ def test_an_untrained_model_is_not_said_to_be_good(evaluated: Path) -> None:
     for slot, bits in zip(("onset", "duration", "note"), uniform, strict=True):
         # A little more, as rests and the end are paid for by the notes.
         assert bits - 0.1 < found["model_by_slot"][slot] < bits * 1.15
-    assert found["unigram"]["value"] < found["model"]["value"]
+    assert found["ngram"]["value"] < found["unigram"]["value"] < found["model"]["value"]
+    assert sum(found["ngram_by_slot"].values()) == pytest.approx(found["ngram"]["value"])
     assert found["better_by"]["value"] == pytest.approx(found["unigram"]["value"] - found["model"]["value"])
-    assert found["wins"] is False
+    assert found["wins"] is found["beats_ngram"] is False
 
 
 def test_a_second_run_does_nothing(
@@ -141,8 +142,9 @@ def test_a_second_run_does_nothing(
     said = capsys.readouterr().out.splitlines()
     assert said[0].endswith("nothing to do")
     assert said[1].startswith("bits a note on 10 unseen pieces: ")
-    assert said[2].startswith("drums as asked on 10 unseen prompts: ")
-    assert said[3] == f"the page is {evaluated / 'index.html'}"
+    assert said[2].startswith("bits a note of a 5-gram on them: ")
+    assert said[3].startswith("drums as asked on 10 unseen prompts: ")
+    assert said[4] == f"the page is {evaluated / 'index.html'}"
 
 
 def test_an_interrupted_run_goes_on(
@@ -193,6 +195,17 @@ def test_other_prompts_in_the_same_folder(
     assert sorted(path.name for path in (out / "pieces").iterdir()) == [
         *("000.json", "000.mid", "000.png", "001.json", "001.mid", "002.json", "002.mid")
     ]
+
+
+def test_results_can_be_compared(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With themselves: every measure is there, and nothing is resolved."""
+    evaluate.main(["compare", str(evaluated), str(evaluated)])
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(",")[0] for line in said] == [
+        *("bits a note", "bits for the onset", "bits for the duration", "bits for the note"),
+        *("drums as asked", "instruments as asked"),
+    ]
+    assert all("not resolved at this size (B is better by 0.00 [0.00, 0.00]" in line for line in said)
 
 
 @pytest.mark.parametrize(

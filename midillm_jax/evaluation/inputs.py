@@ -14,11 +14,14 @@ from midillm_jax.data.shards import Manifest, Piece, SplitReader, open_split
 from midillm_jax.data.windows import LEAST_TRIPLES
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.likelihood import Unigram, cut
+from midillm_jax.evaluation.ngram import Ngram
 from midillm_jax.text.prompt import music_room, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer
 
 _MODEL_FILES = (".json", ".model", ".safetensors")
 _REPORT_EVERY = 64
+MOST_NGRAM_NOTES = 8_000_000
+"""Notes that the 5-gram counts, so that it fits into memory; of a larger train split, a share of the pieces."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +37,14 @@ class Prompt:
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """Pieces that training did not see, and the unigram of those it did."""
+    """Pieces that training did not see, and the unigram and the 5-gram of those it did."""
 
     pieces: tuple[Piece, ...]
     """Each with at least one caption; the first is the one shown."""
     unigram: Unigram
+    ngram: Ngram
+    ngram_pieces: int
+    """Pieces of the train split that the 5-gram counts."""
     train_captions: frozenset[str]
     train_pieces: int
     known_notes: int
@@ -111,7 +117,8 @@ def read_held_out(
     Raises:
         UserError: no held-out piece has notes that are new and a caption that is new and fits.
     """
-    unigram = Unigram()
+    unigram, ngram = Unigram(), Ngram()
+    counted = _counted(train)
     known: set[str] = set()
     played: set[str] = set()
     for record in range(len(train)):
@@ -120,8 +127,11 @@ def read_held_out(
         played.add(notes_digest(piece.notes))
         triples = _room(tokenizer, piece, length)
         if triples >= LEAST_TRIPLES:
-            for window in cut(piece.notes, triples):
-                unigram.add(window.amt_ids)
+            windows = [window.amt_ids for window in cut(piece.notes, triples)]
+            for window in windows:
+                unigram.add(window)
+            if counted[record]:
+                ngram.add(windows)
         if record % _REPORT_EVERY == 0:
             report(record, len(train))
     chosen: list[Piece] = []
@@ -148,7 +158,17 @@ def read_held_out(
             f"long for a row of {length} tokens, the others none); prepare the folder from more pieces or with a "
             "larger --validation-share"
         )
-    return HeldOut(tuple(chosen), unigram, frozenset(known), len(train), known_notes, known_captions, long_captions)
+    return HeldOut(
+        pieces=tuple(chosen),
+        unigram=unigram,
+        ngram=ngram,
+        ngram_pieces=int(counted.sum()),
+        train_captions=frozenset(known),
+        train_pieces=len(train),
+        known_notes=known_notes,
+        known_captions=known_captions,
+        long_captions=long_captions,
+    )
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -172,6 +192,12 @@ def read_prompts(path: Path) -> list[Prompt]:
 def fingerprint(fields: Any) -> str:
     """SHA-256 (hex) of plain JSON values."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _counted(train: SplitReader) -> np.ndarray:
+    """Which pieces the 5-gram counts, bool [records]: all, or as many as have about MOST_NGRAM_NOTES notes."""
+    share = MOST_NGRAM_NOTES / max(train.manifest.splits["train"].size, 1)
+    return np.random.default_rng(0).random(len(train)) < share
 
 
 def _room(tokenizer: Tokenizer, piece: Piece, length: int) -> int:

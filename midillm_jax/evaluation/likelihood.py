@@ -1,9 +1,9 @@
-"""Bits a note on held-out pieces, beside a unigram model: how well a model foresees held-out music.
+"""Bits a note on held-out pieces, beside a unigram and a 5-gram model: how well a model foresees held-out music.
 
 Every held-out note counts once. A piece is cut, from its start on, into windows as training lays them out (flag,
-triples, rests, the SEPARATOR triple where the piece ends), each with the piece's caption in front. The model and the
-unigram see the same windows; what is added up is the nats of all music targets, rests and separators included, and
-what it is divided by is ln 2 and the notes that sound.
+triples, rests, the SEPARATOR triple where the piece ends), each with the piece's caption in front. The model, the
+unigram and the 5-gram (ngram.py) see the same windows; what is added up is the nats of all music targets, rests and
+separators included, and what it is divided by is ln 2 and the notes that sound.
 
 The unigram counts, for each slot by itself, the targets of the train split laid out in the same way, and adds one to
 each id that the slot can hold where there are no controls: 10,000 onsets, 1,000 durations, or 16,512 notes and REST,
@@ -120,6 +120,7 @@ class PieceNats:
     model: tuple[float, float, float]
     """Nats by slot: onset, duration, note."""
     unigram: tuple[float, float, float]
+    ngram: tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,40 +133,55 @@ class Likelihood:
     unigram: Interval
     better_by: Interval
     """Unigram minus model, piece by piece on the same draws."""
+    wins: bool
+    """Whether it beats the unigram by more than chance."""
+    ngram: Interval
+    better_than_ngram_by: Interval
+    """5-gram minus model, likewise."""
+    beats_ngram: bool
     model_by_slot: dict[str, float]
     unigram_by_slot: dict[str, float]
-    wins: bool
+    ngram_by_slot: dict[str, float]
 
-    def line(self) -> str:
-        """The result in one line."""
-        parts = [
-            f"bits a note on {self.pieces} unseen pieces: {_bits(self.model)}",
-            f"unigram {_bits(self.unigram)}",
-        ]
-        verdict = f"better by {_bits(self.better_by)}" if self.wins else f"not better ({_bits(self.better_by)})"
-        return f"{', '.join(parts)}: {verdict}"
+    def lines(self) -> tuple[str, str]:
+        """The result beside the unigram, and beside the 5-gram."""
+        model = f"bits a note on {self.pieces} unseen pieces: {_bits(self.model)}"
+        return (
+            f"{model}, unigram {_bits(self.unigram)}: {_verdict(self.wins, self.better_by)}",
+            f"bits a note of a 5-gram on them: {_bits(self.ngram)}: the model is "
+            f"{_verdict(self.beats_ngram, self.better_than_ngram_by)}",
+        )
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"line": self.line()}
+        return dataclasses.asdict(self) | {"lines": self.lines()}
 
 
 def summarize(pieces: Sequence[PieceNats], seed: int) -> Likelihood:
     """Adds up the pieces; at least one, with at least one note."""
     notes = np.array([piece.notes for piece in pieces], np.float64)
-    model = np.array([piece.model for piece in pieces]) / np.log(2)
-    unigram = np.array([piece.unigram for piece in pieces]) / np.log(2)
-    bits = np.stack([model.sum(1), unigram.sum(1), unigram.sum(1) - model.sum(1)], axis=1)
+    by_slot = np.array([(piece.model, piece.unigram, piece.ngram) for piece in pieces]) / np.log(2)
+    model, unigram, ngram = by_slot.sum(2).T
+    bits = np.stack([model, unigram, unigram - model, ngram, ngram - model], axis=1)
     intervals = bootstrap(lambda weights: weights @ bits / (weights @ notes)[:, None], len(pieces), seed)
+    means = [dict(zip(SLOTS, row, strict=True)) for row in (by_slot.sum(0) / notes.sum()).tolist()]
     return Likelihood(
         pieces=len(pieces),
         notes=int(notes.sum()),
         model=intervals[0],
         unigram=intervals[1],
         better_by=intervals[2],
-        model_by_slot=dict(zip(SLOTS, (model.sum(0) / notes.sum()).tolist(), strict=True)),
-        unigram_by_slot=dict(zip(SLOTS, (unigram.sum(0) / notes.sum()).tolist(), strict=True)),
         wins=is_better(intervals[2], len(pieces)),
+        ngram=intervals[3],
+        better_than_ngram_by=intervals[4],
+        beats_ngram=is_better(intervals[4], len(pieces)),
+        model_by_slot=means[0],
+        unigram_by_slot=means[1],
+        ngram_by_slot=means[2],
     )
+
+
+def _verdict(wins: bool, better_by: Interval) -> str:
+    return f"better by {_bits(better_by)}" if wins else f"not better ({_bits(better_by)})"
 
 
 def _bits(interval: Interval) -> str:

@@ -13,7 +13,7 @@ import dataclasses
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from midillm_jax.music import render
 from midillm_jax.text.prompt import music_room, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
-FORMAT = 2
+FORMAT = 3
 """Of results.json; raised when a score changes its meaning, so that results of an older one are not taken for it."""
 PAGE, RESULTS, LIKELIHOOD = "index.html", "results.json", "likelihood.json"
 
@@ -70,7 +70,7 @@ class Outcome:
 
     page: Path
     lines: tuple[str, ...]
-    """The two results, in words."""
+    """The results, in words."""
     done_before: bool
     """Whether the folder held these results already."""
 
@@ -158,10 +158,10 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
             "known_prompts": len(generated) - len(unseen),
         },
         "notes": notes,
-        "pieces": [_piece_json(piece) for piece in pieces],
+        "pieces": [_piece_json(piece, held_out.train_captions) for piece in pieces],
     }
     write_whole(settings.out / RESULTS, json.dumps(results, indent=1) + "\n")
-    return Outcome(settings.out / PAGE, (likelihood.line(), drums.line()), done_before=False)
+    return Outcome(settings.out / PAGE, (*likelihood.lines(), drums.line()), done_before=False)
 
 
 def _finished(out: Path, key: str) -> Outcome | None:
@@ -169,7 +169,7 @@ def _finished(out: Path, key: str) -> Outcome | None:
     results = _read_json(out / RESULTS)
     if results is None or results["key"] != key or not (out / PAGE).is_file():
         return None
-    lines = tuple(results[score]["line"] for score in ("bits_per_note", "drums_as_asked"))
+    lines = (*results["bits_per_note"]["lines"], results["drums_as_asked"]["line"])
     return Outcome(out / PAGE, lines, done_before=True)
 
 
@@ -223,10 +223,14 @@ def _score_pieces(model: Path, held_out: HeldOut, tokenizer: Tokenizer, length: 
 
     def piece_nats(index: int, piece: Piece) -> PieceNats:
         mine = [number for number, (of, _) in enumerate(windows) if of == index]
-        unigram = np.sum([held_out.unigram.nats(windows[number][1].amt_ids) for number in mine], axis=0)
-        notes = sum(sounding(windows[number][1].amt_ids) for number in mine)
-        return PieceNats(piece.piece_id, piece.name, notes, _three(nats[mine].sum(0)), _three(unigram))
+        ids = [windows[number][1].amt_ids for number in mine]
+        unigram, ngram = (
+            _three(np.sum([bar.nats(each) for each in ids], axis=0)) for bar in (held_out.unigram, held_out.ngram)
+        )
+        notes = sum(map(sounding, ids))
+        return PieceNats(piece.piece_id, piece.name, notes, _three(nats[mine].sum(0)), unigram, ngram)
 
+    tell("counting for the 5-gram", 0, None)
     return [piece_nats(index, piece) for index, piece in enumerate(held_out.pieces)]
 
 
@@ -281,7 +285,10 @@ def _pictures_and_sound(
 
 def _left_out(held_out: HeldOut, length: int, known_prompts: int) -> list[str]:
     """What the scores do not cover, in sentences."""
-    sentences = [f"The unigram was counted on {held_out.train_pieces:,} pieces; rows are {length:,} tokens long."]
+    sentences = [
+        f"The unigram was counted on {held_out.train_pieces:,} pieces, the 5-gram on {held_out.ngram_pieces:,} of "
+        f"them; rows are {length:,} tokens long."
+    ]
     if held_out.known_notes:
         sentences.append(
             f"{held_out.known_notes:,} held-out pieces were passed over because the train split has a piece of the "
@@ -317,12 +324,15 @@ def _facts(settings: Settings, prompts: Sequence[Prompt] | None) -> dict[str, st
     return facts
 
 
-def _piece_json(piece: report.ReportPiece) -> dict[str, Any]:
+def _piece_json(piece: report.ReportPiece, train_captions: Collection[str]) -> dict[str, Any]:
     generated = piece.generated
+    asked = generated.prompt.programs
     return {
         "midi": f"{generation.FOLDER}/{generated.path.name}",
         "prompt": generated.prompt.text,
         "prompt_from": generated.prompt.name,
+        "unseen": generated.prompt.text not in train_captions,
+        "asked_programs": None if asked is None else list(asked),
         "asks_for_drums": piece.asks_for_drums,
         "has_drums": piece.has_drums,
         "programs": list(generated.table.programs()),

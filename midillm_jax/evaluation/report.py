@@ -85,19 +85,23 @@ def _lead(words: str) -> str:
 
 def _scores(report: Report) -> str:
     likelihood, drums = report.likelihood, report.drums
-    most = max(likelihood.model.high, likelihood.unigram.high)
+    most = max(likelihood.model.high, likelihood.unigram.high, likelihood.ngram.high)
     cards = [
         _score(
             "Foresees held-out music",
             "bits a note, fewer is better",
-            _chip(likelihood.wins, likelihood.better_by, 1, "bits"),
+            _chip(likelihood.wins, likelihood.better_by, 1, "bits", than=" than the unigram")
+            + " "
+            + _chip(likelihood.beats_ngram, likelihood.better_than_ngram_by, 1, "bits", than=" than the 5-gram"),
             [
                 _bar("this model", likelihood.model, most, 1, ""),
+                _bar("5-gram", likelihood.ngram, most, 1, "", model=False),
                 _bar("unigram", likelihood.unigram, most, 1, "", model=False),
             ],
             f"What {likelihood.pieces} unseen pieces ({likelihood.notes:,} notes) cost to foretell, note by note, "
-            "their captions given. A unigram model knows only how common each id is; every bit less means that the "
-            "model found what came next twice as likely, on geometric average per note.",
+            "their captions given. A unigram model knows only how common each id is, a 5-gram model what followed the "
+            "same four tokens in the train split; every bit less means that the model found what came next twice as "
+            "likely, on geometric average per note.",
             _slots(likelihood),
         )
     ]
@@ -150,11 +154,11 @@ def _score(title: str, unit: str, chip: str, bars: Sequence[str], note: str, mor
     )
 
 
-def _chip(wins: bool, difference: Interval, factor: float, unit: str) -> str:
+def _chip(wins: bool, difference: Interval, factor: float, unit: str, than: str = "") -> str:
     value, low, high = _numbers(difference, factor)
     if wins:
-        return f'<span class="chip good">better by {value} {_text(unit)} [{low}, {high}]</span>'
-    return f'<span class="chip">not better ({value} {_text(unit)} [{low}, {high}])</span>'
+        return f'<span class="chip good">better{than} by {value} {_text(unit)} [{low}, {high}]</span>'
+    return f'<span class="chip">not better{than} ({value} {_text(unit)} [{low}, {high}])</span>'
 
 
 def _bar(label: str, score: Interval, most: float, factor: float, unit: str, *, model: bool = True) -> str:
@@ -182,7 +186,11 @@ def _numbers(score: Interval, factor: float) -> tuple[str, str, str]:
 def _slots(likelihood: Likelihood) -> str:
     head = "".join(f'<th class="number">{slot}</th>' for slot in SLOTS)
     rows = ""
-    for name, bits in (("this model", likelihood.model_by_slot), ("unigram", likelihood.unigram_by_slot)):
+    for name, bits in (
+        ("this model", likelihood.model_by_slot),
+        ("5-gram", likelihood.ngram_by_slot),
+        ("unigram", likelihood.unigram_by_slot),
+    ):
         cells = "".join(f'<td class="number">{bits[slot]:.2f}</td>' for slot in SLOTS)
         rows += f"<tr><td>{name}</td>{cells}</tr>"
     return f"<table><tr><th>bits for the</th>{head}</tr>{rows}</table>"
@@ -255,9 +263,10 @@ def _method(report: Report) -> str:
         "same resamples. A comparison is won only if the whole interval of the difference is on the better side and "
         f"there are {LEAST_ITEMS} items or more.",
         "Bits a note: all nats spent on onsets, durations and notes of the held-out pieces, rests and the end of the "
-        "piece included, over ln 2 and over the notes that sound. Both models see the same windows. The model is "
+        "piece included, over ln 2 and over the notes that sound. All models see the same windows. The model is "
         "normalised as in training, over all ids of the slot, anticipated notes included, which can only make it look "
-        "worse; the unigram over the ids that can occur, counted in the train split, each once more than it occurs.",
+        "worse; the unigram and the 5-gram over the ids that can occur. Both are counted in the train split: the "
+        "unigram adds one to every count; the 5-gram reads onsets as distances and has modified Kneser-Ney smoothing.",
         "Drums as asked: what a caption asks is read from its words, what a piece holds from its notes. The shuffled "
         "score is the mean over all ways to deal the captions out to the same pieces.",
         "Music is drawn once per prompt, with noise of its own, at the settings above.",

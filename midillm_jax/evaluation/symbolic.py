@@ -98,7 +98,7 @@ def instruments_as_asked(
     asked: Sequence[Sequence[int]], heard: Sequence[Sequence[int]], seed: int
 ) -> InstrumentsAsAsked:
     """Compares programs, output by output; counts are added up over outputs before shares are taken."""
-    wanted, played = _instrument_matrix(asked), _instrument_matrix(heard)
+    wanted, played = instrument_matrix(asked), instrument_matrix(heard)
     items = len(wanted)
     hits, wanted_sizes, played_sizes = (wanted * played).sum(1), wanted.sum(1), played.sum(1)
 
@@ -113,7 +113,7 @@ def instruments_as_asked(
     return InstrumentsAsAsked(items, precision, recall, f1, shuffled_f1, better_by, wins)
 
 
-def _instrument_matrix(programs: Sequence[Sequence[int]]) -> np.ndarray:
+def instrument_matrix(programs: Sequence[Sequence[int]]) -> np.ndarray:
     """float64 [outputs, words], 1 where an instrument of that name plays."""
     names = {word: column for column, word in enumerate(dict.fromkeys(CAPTION_WORDS))}
     matrix = np.zeros((len(programs), len(names)))

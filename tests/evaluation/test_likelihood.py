@@ -112,37 +112,52 @@ def test_unigram_of_three_notes_by_hand() -> None:
     assert unigram.nats(asked) == pytest.approx(expected, rel=1e-12)
 
 
+def _piece(name: str, notes: int, *bits: tuple[float, float, float]) -> PieceNats:
+    """What a piece cost the model, the unigram and the 5-gram, in bits."""
+    model, unigram, ngram = (tuple(value * math.log(2) for value in each) for each in bits)
+    return PieceNats(name, f"{name}.mid", notes, model, unigram, ngram)
+
+
 def test_bits_a_note_are_all_nats_over_the_sounding_notes() -> None:
-    two = math.log(2)
     pieces = [
-        PieceNats("a", "a.mid", 10, (10 * two, 5 * two, 5 * two), (20 * two, 5 * two, 15 * two)),
-        PieceNats("b", "b.mid", 30, (30 * two, 15 * two, 35 * two), (60 * two, 15 * two, 45 * two)),
+        _piece("a", 10, (10, 5, 5), (20, 5, 15), (10, 10, 10)),
+        _piece("b", 30, (30, 15, 35), (60, 15, 45), (10, 50, 30)),
     ]
     found = summarize(pieces, seed=0)
-    # 100 bits and 160 bits on 40 notes, not the mean of the pieces' own ratios.
+    # 100, 160 and 120 bits on 40 notes, not the mean of the pieces' own ratios.
     assert found.model.value == pytest.approx(2.5)
     assert found.unigram.value == pytest.approx(4.0)
     assert found.better_by.value == pytest.approx(1.5)
+    assert found.ngram.value == pytest.approx(3.0)
+    assert found.better_than_ngram_by.value == pytest.approx(0.5)
+    assert found.ngram_by_slot == pytest.approx({"onset": 0.5, "duration": 1.5, "note": 1.0})
     assert found.model_by_slot == pytest.approx({"onset": 1.0, "duration": 0.5, "note": 1.0})
     assert sum(found.unigram_by_slot.values()) == pytest.approx(4.0)
 
 
 def nats(model_bits: float, number: int) -> PieceNats:
-    part = model_bits * 50 * math.log(2) / 3
-    other = 10.0 * 50 * math.log(2) / 3
-    return PieceNats(str(number), "", 50, (part, part, part), (other, other, other))
+    """A piece of 50 notes, 10 bits each to the unigram and 9 to the 5-gram."""
+    model, unigram, ngram = (bits * 50 / 3 for bits in (model_bits, 10.0, 9.0))
+    return _piece(str(number), 50, (model,) * 3, (unigram,) * 3, (ngram,) * 3)
 
 
-def test_the_line_says_better_only_where_the_interval_does() -> None:
+def test_the_lines_say_better_only_where_the_interval_does() -> None:
     rng = np.random.default_rng(0)
     clear = summarize([nats(8.5 + rng.normal(0, 0.2), number) for number in range(20)], seed=0)
     assert clear.wins
-    assert clear.line().startswith("bits a note on 20 unseen pieces: 8.")
-    assert "unigram 10.00 [10.00, 10.00]: better by " in clear.line()
+    assert clear.beats_ngram
+    assert clear.lines()[0].startswith("bits a note on 20 unseen pieces: 8.")
+    assert "unigram 10.00 [10.00, 10.00]: better by " in clear.lines()[0]
+    assert clear.lines()[1].startswith("bits a note of a 5-gram on them: 9.00 [9.00, 9.00]: the model is better by 0.")
     even = summarize([nats(10 + rng.normal(0, 2), number) for number in range(20)], seed=0)
     assert not even.wins
-    assert ": not better (" in even.line()
+    assert ": not better (" in even.lines()[0]
+    between = summarize([nats(9.5, number) for number in range(20)], seed=0)
+    assert between.wins
+    assert not between.beats_ngram
+    assert between.lines()[1].endswith("the model is not better (-0.50 [-0.50, -0.50])")
     worse = summarize([nats(12, number) for number in range(20)], seed=0)
     assert not worse.wins
     few = summarize([nats(5, number) for number in range(3)], seed=0)
     assert not few.wins
+    assert not few.beats_ngram

@@ -55,7 +55,7 @@ class Page(HTMLParser):
 def likelihood() -> Likelihood:
     rng = np.random.default_rng(0)
     bits = [(2 + rng.random(), 3.0) for _ in range(12)]
-    return summarize([PieceNats("", "", 10, (a, a, a), (b, b, b)) for a, b in bits], seed=0)
+    return summarize([PieceNats("", "", 10, (a,) * 3, (b,) * 3, (4.0,) * 3) for a, b in bits], seed=0)
 
 
 def pieces_in(folder: Path) -> list[ReportPiece]:
@@ -119,7 +119,8 @@ def test_verdicts_are_in_words(tmp_path: Path) -> None:
     words = Page(page_of(tmp_path / "a")).words
     assert "Foresees held-out music" in words
     assert "twice as likely, on geometric average per note" in words
-    assert "better by 0." in words, "bits a note, clearly"
+    assert "better than the unigram by 0." in words, "bits a note, clearly"
+    assert "better than the 5-gram by " in words
     assert "not better (" in words, "drums, on two prompts"
     assert "[-0" not in words
     silent = drums_as_asked([None], [True], seed=0)
