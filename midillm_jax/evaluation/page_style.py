@@ -21,8 +21,8 @@ a:hover { text-decoration: underline; }
 .card { background: var(--paper); border: 1px solid var(--line); border-radius: 14px; padding: 20px 22px;
   box-shadow: 0 1px 2px rgb(16 24 40 / 4%); display: flex; flex-direction: column; gap: 12px; min-width: 0; }
 .head { display: flex; justify-content: space-between; align-items: baseline; gap: 12px; flex-wrap: wrap; }
-.chip { display: inline-block; padding: 2px 10px; border-radius: 999px; font-size: 13px; font-weight: 600;
-  background: var(--plain-ground); color: var(--soft); white-space: nowrap; }
+.chip { display: inline-block; padding: 2px 10px; border-radius: 12px; font-size: 13px; font-weight: 600;
+  background: var(--plain-ground); color: var(--soft); }
 .chip.good { background: var(--good-ground); color: var(--good); }
 .chips { display: flex; flex-wrap: wrap; gap: 6px; }
 .facts b { color: var(--ink); font-weight: 600; }

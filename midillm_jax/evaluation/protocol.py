@@ -21,7 +21,7 @@ import numpy as np
 
 from midillm_jax.data.shards import Piece
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import curves, generation, inputs, report
+from midillm_jax.evaluation import curves, generation, inputs, music_scores, report
 from midillm_jax.evaluation.generation import Generated, Sampling
 from midillm_jax.evaluation.inputs import HeldOut, Prompt
 from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, sounding, summarize
@@ -41,7 +41,7 @@ from midillm_jax.music import render
 from midillm_jax.text.prompt import music_room, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
-FORMAT = 3
+FORMAT = 4
 """Of results.json; raised when a score changes its meaning, so that results of an older one are not taken for it."""
 PAGE, RESULTS, LIKELIHOOD = "index.html", "results.json", "likelihood.json"
 
@@ -132,6 +132,9 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     )
     unseen = [piece for piece in generated if piece.prompt.text not in held_out.train_captions]
     drums, instruments = _symbolic(unseen, settings.seed)
+    music = music_scores.score(
+        generated, unseen, held_out.pieces, settings.seed, lambda done, total: tell("listening", done, total)
+    )
     pieces, problems = _pictures_and_sound(generated, settings.show, silence, tell)
     notes = [*_left_out(held_out, length, len(generated) - len(unseen)), *problems]
     page = report.Report(
@@ -139,6 +142,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         likelihood=likelihood,
         drums=drums,
         instruments=instruments,
+        music=music,
         runs=runs,
         pieces=pieces,
         notes=notes,
@@ -150,6 +154,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "bits_per_note": likelihood.to_json(),
         "drums_as_asked": drums.to_json(),
         "instruments_as_asked": None if instruments is None else instruments.to_json(),
+        "music": music.to_json(),
         "row_length": length,
         "passed_over": {
             "known_notes": held_out.known_notes,

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from midillm_jax.evaluation import tables
 from midillm_jax.evaluation.curves import Run, draw
 from midillm_jax.evaluation.generation import Generated
 from midillm_jax.evaluation.intervals import LEAST_ITEMS, Interval
 from midillm_jax.evaluation.likelihood import SLOTS, Likelihood
+from midillm_jax.evaluation.music_scores import MusicScores
 from midillm_jax.evaluation.page_style import STYLE
 from midillm_jax.evaluation.symbolic import DrumsAsAsked, InstrumentsAsAsked
 from midillm_jax.music.instruments import PROGRAM_NAMES
@@ -43,6 +45,7 @@ class Report:
     likelihood: Likelihood
     drums: DrumsAsAsked
     instruments: InstrumentsAsAsked | None
+    music: MusicScores
     runs: Sequence[Run]
     pieces: Sequence[ReportPiece]
     notes: Sequence[str]
@@ -57,6 +60,7 @@ def render(report: Report, folder: Path) -> str:
         "<header><h1>What it learned, and what it plays</h1>",
         f'<p class="soft facts">{facts}</p></header>',
         _scores(report),
+        _music(report.music),
         _runs(report.runs),
         f"<h2>Music</h2>{_lead('The first prompts in the order they were drawn; none was picked by hand.')}",
         f'<div class="grid pieces">{"".join(_piece(piece, folder) for piece in shown)}</div>',
@@ -196,6 +200,24 @@ def _slots(likelihood: Likelihood) -> str:
     return f"<table><tr><th>bits for the</th>{head}</tr>{rows}</table>"
 
 
+def _music(scores: MusicScores) -> str:
+    asked, likeness = tables.controls(scores), tables.likeness(scores)
+    sections = []
+    if asked:
+        sections.append(
+            f'<h2>As asked</h2><article class="card scroll">{asked}<p class="note">What a prompt asks for is read from '
+            "its words, what music has from its notes. Prompts that do not ask for something are left out of it; what "
+            "is better than by chance is bold. Tempo and meter are heard, not read: the last column is what the same "
+            "ears make of real pieces, and no model can be expected to do better.</p></article>"
+        )
+    if likeness:
+        sections.append(
+            f'<h2>Like real music</h2><article class="card scroll">{likeness}<p class="note">Beside the held-out '
+            "pieces. The overlapped area is that of the two distributions: 100 % where they are the same.</p></article>"
+        )
+    return "".join(sections)
+
+
 def _runs(runs: Sequence[Run]) -> str:
     if not runs:
         return ""
@@ -269,6 +291,8 @@ def _method(report: Report) -> str:
         "unigram adds one to every count; the 5-gram reads onsets as distances and has modified Kneser-Ney smoothing.",
         "Drums as asked: what a caption asks is read from its words, what a piece holds from its notes. The shuffled "
         "score is the mean over all ways to deal the captions out to the same pieces.",
+        "As asked and like real music: definitions and sources stand in the docstrings of midillm_jax/evaluation: "
+        "control.py, rhythm.py, quality.py and structure.py.",
         "Music is drawn once per prompt, with noise of its own, at the settings above.",
         *report.notes,
     ]

@@ -7,7 +7,9 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
+from midillm_jax.data.shards import Piece
 from midillm_jax.errors import UserError
+from midillm_jax.evaluation import music_scores
 from midillm_jax.evaluation.curves import Curve, draw, read_run
 from midillm_jax.evaluation.generation import Generated
 from midillm_jax.evaluation.inputs import Prompt
@@ -76,14 +78,22 @@ def pieces_in(folder: Path) -> list[ReportPiece]:
     return made
 
 
+def music(pieces: list[ReportPiece]) -> music_scores.MusicScores:
+    generated = [piece.generated for piece in pieces]
+    real = [Piece(generated[0].table, ("A song for drums alone.",), "band", "0" * 32, "real.mid")]
+    return music_scores.score(generated, generated, real, 0, lambda done, total: None)
+
+
 def page_of(folder: Path, **changes: object) -> str:
+    pieces = pieces_in(folder)
     fields = {
         "facts": {"model": "demo/<model>"},
         "likelihood": likelihood(),
         "drums": drums_as_asked([False, True, None], [True, True, True], seed=0),
         "instruments": instruments_as_asked([[0], [128], [128]], [[128]] * 3, seed=0),
         "runs": (),
-        "pieces": pieces_in(folder),
+        "music": music(pieces),
+        "pieces": pieces,
         "notes": ["Nothing <to> hear."],
     }
     return render(Report(**(fields | changes)), folder)
@@ -127,6 +137,15 @@ def test_verdicts_are_in_words(tmp_path: Path) -> None:
     assert (
         "No prompt said whether it wants drums." in Page(page_of(tmp_path / "b", drums=silent, instruments=None)).words
     )
+
+
+def test_what_was_asked_for_and_what_real_music_is_like_are_tables(tmp_path: Path) -> None:
+    """One prompt of three wants drums, which all three play; the real piece is drums alone as its caption says."""
+    words = " ".join(Page(page_of(tmp_path)).words.split())
+    assert "real pieces, their own captions" in words
+    assert "drums1100 % [100, 100]100 % [100, 100]0 % [0, 0]100 % [100, 100]" in words
+    assert "tempo" not in words.split("asked for")[1].split("Tempo and meter")[0], "no prompt says how fast"
+    assert "overlapped area" in words
 
 
 def test_curves_of_runs_are_drawn(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""What the generated music itself tells: whether it is what was asked for, and how like real music it is."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from midillm_jax.data.shards import Piece
+from midillm_jax.evaluation import control, quality
+from midillm_jax.evaluation.control import ControlSummary
+from midillm_jax.evaluation.generation import Generated
+from midillm_jax.evaluation.prompt_facts import read_prompt
+from midillm_jax.evaluation.quality import Nearness
+
+
+@dataclasses.dataclass(frozen=True)
+class MusicScores:
+    """Measures of a set of pieces, beside the same of the held-out ones."""
+
+    control: ControlSummary
+    """Of music from unseen prompts, by what the prompts say in words."""
+    ceiling: ControlSummary
+    """Of the held-out pieces and their own captions: what the estimators hear there is the most a model can reach."""
+    quality: tuple[Nearness, ...]
+    """Of all generated pieces, beside the held-out ones."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "control": self.control.to_json(),
+            "ceiling": self.ceiling.to_json(),
+            "quality": [dataclasses.asdict(each) for each in self.quality],
+        }
+
+
+def score(
+    generated: Sequence[Generated],
+    unseen: Sequence[Generated],
+    held_out: Sequence[Piece],
+    seed: int,
+    report: Callable[[int, int], None],
+) -> MusicScores:
+    """Listens to all pieces.
+
+    Args:
+        generated: all of them.
+        unseen: those of prompts that training did not see.
+        held_out: real pieces, each with at least one caption.
+        seed: of the resamples.
+        report: called with how many pieces are done, and of how many.
+    """
+    total, done = len(generated) + len(held_out), 0
+    measured: tuple[list[quality.Quality], list[quality.Quality]] = ([], [])
+    for kind, tables in enumerate(([each.table for each in generated], [each.notes for each in held_out])):
+        for table in tables:
+            report(done, total)
+            measured[kind].append(quality.measure(table))
+            done += 1
+    return MusicScores(
+        control=control.summary(
+            [control.hear(each.table) for each in unseen], [read_prompt(each.prompt.text) for each in unseen], seed
+        ),
+        ceiling=control.summary(
+            [control.hear(each.notes) for each in held_out], [read_prompt(each.captions[0]) for each in held_out], seed
+        ),
+        quality=quality.summary(*measured, seed),
+    )

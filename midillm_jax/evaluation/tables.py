@@ -1,0 +1,68 @@
+"""Tables of the page: what was asked for, and how like real music the pieces are."""
+
+import html
+
+from midillm_jax.evaluation.control import Measure
+from midillm_jax.evaluation.intervals import Interval
+from midillm_jax.evaluation.music_scores import MusicScores
+
+_CONTROLS = {
+    "tempo_bin": "tempo, MidiCaps' bin (TB)",
+    "tempo_bin_near": "tempo, that bin or the next (TBT)",
+    "tempo_bin_octave": "tempo, or half or twice as fast",
+    "key": "key (CK)",
+    "key_or_relative": "key, or its relative",
+    "drums": "drums",
+    "meter": "meter: duple, triple or compound",
+    "length": "length, within a quarter",
+    "instrument_precision": "instruments: of those played, wanted",
+    "instrument_recall": "instruments: of those wanted, played",
+    "instrument_f1": "instruments: F1",
+}
+
+
+def controls(scores: MusicScores) -> str:
+    """A row a measure that any prompt asks for."""
+    ceiling = {measure.name: measure for measure in scores.ceiling.measures}
+    rows = "".join(_control(measure, ceiling.get(measure.name)) for measure in scores.control.measures)
+    if not rows:
+        return ""
+    head = "".join(
+        f'<th class="number">{name}</th>'
+        for name in ("prompts", "as asked", "shuffled prompts", "difference", "real pieces, their own captions")
+    )
+    return f"<table><tr><th>asked for</th>{head}</tr>{rows}</table>"
+
+
+def _control(measure: Measure, ceiling: Measure | None) -> str:
+    cells = [f"{measure.prompts:,}", _percent(measure.share), _percent(measure.shuffled)]
+    cells.append(f"<b>{_percent(measure.better_by)}</b>" if measure.wins else _percent(measure.better_by))
+    cells.append("" if ceiling is None else _percent(ceiling.share))
+    return f"<tr><td>{html.escape(_CONTROLS[measure.name])}</td>{_numbers(cells)}</tr>"
+
+
+def likeness(scores: MusicScores) -> str:
+    """A row a measure that both sets have."""
+    rows = "".join(
+        f"<tr><td>{html.escape(each.name.replace('_', ' '))}</td>"
+        + _numbers([_value(each.mean), f"{each.reference_mean:.2f}", _percent(each.overlap)])
+        + "</tr>"
+        for each in scores.quality
+    )
+    if not rows:
+        return ""
+    head = "".join(f'<th class="number">{name}</th>' for name in ("mean", "real pieces", "overlapped area"))
+    return f"<table><tr><th>measure</th>{head}</tr>{rows}</table>"
+
+
+def _numbers(cells: list[str]) -> str:
+    return "".join(f'<td class="number">{cell}</td>' for cell in cells)
+
+
+def _percent(interval: Interval) -> str:
+    value, low, high = (f"{round(100 * part):d}" for part in (interval.value, interval.low, interval.high))
+    return f"{value} % [{low}, {high}]"
+
+
+def _value(interval: Interval) -> str:
+    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
