@@ -12,7 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 ARGS ?=
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+# By file, so that what a file's tests share, trained models above all, is made once and not by each worker.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)
 
 .PHONY: demo test test-all test-vllm test-llamacpp lint format clean
