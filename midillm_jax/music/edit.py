@@ -64,8 +64,8 @@ def replace_span(
     before one without notes; drums always channel 10) and in a file of type 1 a track of its own.
 
     One channel cannot sound a pitch twice. So a new note ends where the same pitch begins on its channel, begins where
-    it ends if half of its length is left then, and is omitted otherwise. Where the file leaves the pedal down for good,
-    it is lifted before the first new note on its channel, unless notes of the file's follow there.
+    it ends if half of its length and the span are left then, and is omitted otherwise. Where the file leaves the pedal
+    down for good, it is lifted before the first new note on its channel, unless notes of the file's follow there.
 
     Args:
         start: the first tick of the span.
@@ -83,7 +83,7 @@ def replace_span(
     until = float("inf") if end is None else end
     removed = [note for note in music.notes if start <= note.onset < until and (parts is None or note.part in parts)]
     timed = _timed(score, new_notes, start, until, grid, strength)
-    placement = Placement(score, music, removed, parts or frozenset(), {note.program for note in timed})
+    placement = Placement(score, music, removed, parts or frozenset(), {note.program for note in timed}, until)
     for note in timed:
         placement.add(note)
     placed = [note for _, note in placement.placed()]

@@ -50,9 +50,13 @@ class Placement:
         removed: list[ScoreNote],
         preferred: frozenset[Part],
         programs: set[int],
+        end: float,
     ) -> None:
-        """``preferred`` parts get notes before others of their program; ``programs`` are all that will be asked for."""
-        self._score, self._preferred, self._programs = score, preferred, programs
+        """``preferred`` parts get notes before others of their program; ``programs`` are all that will be asked for.
+
+        No note begins at ``end`` or later.
+        """
+        self._score, self._preferred, self._programs, self._end = score, preferred, programs, end
         self._forced = {channel: list(changes) for channel, changes in music.programs.items()}
         gone = set(removed)
         self._kept = [note for note in music.notes if note not in gone]
@@ -161,7 +165,7 @@ class Placement:
                 on = int(end) + guard
             elif on < tick - guard < off:
                 off = tick - guard
-        return (on, off) if on < off else None
+        return (on, off) if on < min(off, self._end) else None
 
     def _lift_pedal(self, lane: Part, tick: int) -> None:
         """Lifts a pedal that would hold all new notes of a channel, as the file never does."""

@@ -231,6 +231,13 @@ def test_a_pitch_sounds_once_on_a_channel(on: int, length: int, expected: tuple 
     assert edited.shortened == counts[1], off
 
 
+def test_a_note_that_would_have_to_wait_until_behind_the_span_is_omitted() -> None:
+    before = song(note(0, 480))
+    waits = replace_span(before, 240, 481, None, [new(470, 100)])
+    assert sounding(waits.score)[1:] == [(0, 0, 0, 60, 480, 570)]
+    assert replace_span(before, 240, 480, None, [new(470, 100)]) == Edited(before, 0, 0, 0, 0, 1)
+
+
 def test_new_notes_of_a_pitch_end_each_other() -> None:
     before = song(note(0, 480, 72))
     notes = [new(960, 480), new(960, 960), new(1200, 480)]
