@@ -76,7 +76,7 @@ def replace_span(
         strength: how far they are moved, 0 (not at all) to 1 (onto the grid).
 
     Raises:
-        UserError: the 16 channels are all in use.
+        UserError: all channels of the file's ports are in use.
         ValueError: an onset is outside of the span, or a note has a number that MIDI has not.
     """
     music = read_notes(score)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from midillm_jax.errors import UserError
 from midillm_jax.music.instruments import CAPTION_WORDS, FAMILIES, PROGRAM_FAMILIES, PROGRAM_NAMES
 from midillm_jax.music.midi import DRUM_CHANNEL
-from midillm_jax.music.score import NOTE_OFF, NOTE_ON, PROGRAM_CHANGE, TRACK_NAME, Score, meta_data
+from midillm_jax.music.score import NOTE_OFF, NOTE_ON, PORT, PROGRAM_CHANGE, TRACK_NAME, Score, Track, meta_data
 from midillm_jax.music.terms import listed
 from midillm_jax.music.vocab import DRUM_PROGRAM, PROGRAMS
 
@@ -21,9 +21,9 @@ class Part(NamedTuple):
     track: int
     """From 0."""
     channel: int
-    """From 0; 9 is the drums'."""
+    """From 0, 16 for each port of the file; 9 of each port is the drums'."""
     program: int
-    """The one in force when the notes begin; 128 on channel 9."""
+    """The one in force when the notes begin; 128 on the drums' channels."""
 
 
 class ScoreNote(NamedTuple):
@@ -47,29 +47,36 @@ class ScoreNotes(NamedTuple):
     notes: list[ScoreNote]
     """In the order in which they begin: by tick, then track, then place in the track."""
     programs: dict[int, list[tuple[int, int]]]
-    """Channel -> (tick, program) of its program changes, from tick 0 on (program 0 at first); not of channel 9."""
+    """Channel -> (tick, program) of its program changes, from tick 0 on (program 0 at first); not of the drums'."""
     stray_offs: list[tuple[int, int, int]]
     """(channel, pitch, tick) of note-offs that end no note; to a synthesizer they end whatever sounds there."""
+    ports: list[int]
+    """Of each track."""
 
 
 def read_notes(score: Score) -> ScoreNotes:
     """The notes of a score.
 
-    Program changes hold for their channel in all tracks, ports are not told apart, as in ``midi.read_midi``. Unlike
-    there, a note ends where its own track ends its pitch on its channel, first begun first ended, also where the
-    program changed while it sounded.
+    Program changes hold for their channel in all tracks, as in ``midi.read_midi``. Unlike there, a note ends where its
+    own track ends its pitch on its channel, first begun first ended, also where the program changed while it sounded;
+    and the channels of a track with a port (meta event 0x21, by which notation programs write orchestras of more than
+    16 channels) are that port's own.
     """
     found: list[ScoreNote] = []
-    programs = {channel: [(0, 0)] for channel in range(16) if channel != DRUM_CHANNEL}
+    ports = [_port(track) for track in score.tracks]
+    channels = (
+        16 * port + channel for port in sorted({*ports} or {0}) for channel in range(16) if channel != DRUM_CHANNEL
+    )
+    programs = {channel: [(0, 0)] for channel in channels}
     stray: list[tuple[int, int, int]] = []
     sounding: dict[tuple[int, int, int], deque[int]] = {}  # track, channel, pitch -> which of the notes found
     for tick, track, index in _in_order(score):
         message = score.tracks[track][index].message
-        kind, channel = message[0] & 0xF0, message[0] & 0x0F
-        if kind == PROGRAM_CHANGE and channel != DRUM_CHANNEL:
+        kind, channel = message[0] & 0xF0, 16 * ports[track] + (message[0] & 0x0F)
+        if kind == PROGRAM_CHANGE and not is_drums(channel):
             programs[channel].append((tick, message[1]))
         elif kind == NOTE_ON and message[2]:
-            program = DRUM_PROGRAM if channel == DRUM_CHANNEL else programs[channel][-1][1]
+            program = DRUM_PROGRAM if is_drums(channel) else programs[channel][-1][1]
             sounding.setdefault((track, channel, message[1]), deque()).append(len(found))
             part = Part(track, channel, program)
             found.append(ScoreNote(part, message[1], message[2], tick, None, index, None))
@@ -79,7 +86,18 @@ def read_notes(score: Score) -> ScoreNotes:
                 found[note] = found[note]._replace(end=tick, off=index)
             else:
                 stray.append((channel, message[1], tick))
-    return ScoreNotes(found, programs, stray)
+    return ScoreNotes(found, programs, stray, ports)
+
+
+def is_drums(channel: int) -> bool:
+    """Whether a channel is the drums' of its port."""
+    return channel % 16 == DRUM_CHANNEL
+
+
+def _port(track: Track) -> int:
+    """The first that a track names; 0 where it names none."""
+    ports = (meta_data(event.message, PORT) for event in track)
+    return next((port[0] for port in ports if port), 0)
 
 
 def _in_order(score: Score) -> list[tuple[int, int, int]]:

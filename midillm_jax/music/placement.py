@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from midillm_jax.errors import UserError
 from midillm_jax.music.instruments import PROGRAM_NAMES
 from midillm_jax.music.midi import DRUM_CHANNEL, NOTE_OFF_VELOCITY
-from midillm_jax.music.parts import Part, ScoreNote, ScoreNotes
+from midillm_jax.music.parts import Part, ScoreNote, ScoreNotes, is_drums
 from midillm_jax.music.score import (
     CONTROL_CHANGE,
     END_OF_TRACK,
     NOTE_OFF,
     NOTE_ON,
+    PORT,
     PROGRAM_CHANGE,
     TRACK_NAME,
     Event,
@@ -58,6 +59,7 @@ class Placement:
         """
         self._score, self._preferred, self._programs, self._end = score, preferred, programs, end
         self._forced = {channel: list(changes) for channel, changes in music.programs.items()}
+        self._ports = list(music.ports)
         gone = set(removed)
         self._kept = [note for note in music.notes if note not in gone]
         self._dropped: dict[int, set[int]] = defaultdict(set)
@@ -75,8 +77,8 @@ class Placement:
         for channel, pitch, tick in music.stray_offs:
             self._busy[channel, pitch].append((tick, tick, -1))
         self._new: set[Part] = set()
-        self._names: list[str] = []
-        """Of the new tracks, which follow the score's."""
+        self._new_tracks: list[Track] = []
+        """Their beginnings and ends; they follow the score's."""
         self._setup: dict[int, list[Event]] = defaultdict(list)
         self._placed: dict[Part, dict[int, list[TimedNote]]] = defaultdict(lambda: defaultdict(list))
         """Where -> pitch -> notes in the order in which they begin."""
@@ -119,39 +121,43 @@ class Placement:
         return sorted((lane for lane in self._lanes[note.program] if self._in_force(lane, note.on)), key=rank)
 
     def _in_force(self, lane: Part, tick: int) -> bool:
-        if lane.channel == DRUM_CHANNEL:
+        if is_drums(lane.channel):
             return True
         return next(program for at, program in reversed(self._forced[lane.channel]) if at <= tick) == lane.program
 
     def _new_lane(self, note: TimedNote) -> Part:
-        channel = DRUM_CHANNEL if note.program == DRUM_PROGRAM else self._free_channel(note)
-        track = 0
-        if self._score.form:
-            track = len(self._score.tracks) + len(self._names)
-            self._names.append(PROGRAM_NAMES[note.program])
-        if channel != DRUM_CHANNEL:
+        drums = 16 * min(self._ports, default=0) + DRUM_CHANNEL
+        channel = drums if note.program == DRUM_PROGRAM else self._free_channel(note)
+        track = self._new_track(PROGRAM_NAMES[note.program], channel // 16) if self._score.form else 0
+        if not is_drums(channel):
             self._forced[channel].append((note.on, note.program))
-            self._setup[track].append(Event(note.on, bytes((PROGRAM_CHANGE | channel, note.program))))
+            self._setup[track].append(Event(note.on, bytes((PROGRAM_CHANGE | channel % 16, note.program))))
         lane = Part(track, channel, note.program)
         self._lanes[note.program][lane] = [note.pitch]
         self._new.add(lane)
         return lane
 
+    def _new_track(self, name: str, port: int) -> int:
+        heading = [meta(TRACK_NAME, name.encode())] + ([meta(PORT, bytes((port,)))] if port else [])
+        self._new_tracks.append(tuple(Event(0, message) for message in (*heading, END_OF_TRACK)))
+        return len(self._score.tracks) + len(self._new_tracks) - 1
+
     def _free_channel(self, note: TimedNote) -> int:
-        used = {event.message[0] & 0x0F for event in self._events() if event.message[0] < 0xF0}
+        used = {channel for channel, event in self._events() if event.message[0] < 0xF0}
         sounding = {kept.part.channel for kept in self._kept}
         sounding |= {lane.channel for program in self._programs for lane in self._lanes[program]}
-        melodic = [channel for channel in range(16) if channel != DRUM_CHANNEL and channel not in sounding]
-        unchanged = [channel for channel in melodic if self._forced[channel][-1][0] <= note.on]
-        for channel in sorted(unchanged, key=lambda channel: channel in used):
-            return channel
+        free = [at for at, changes in self._forced.items() if at not in sounding and changes[-1][0] <= note.on]
+        if free:
+            return min(free, key=lambda channel: (channel in used, channel))
         raise UserError(
-            f"{self._score.name}: has no channel left for {PROGRAM_NAMES[note.program]}, all 16 are in use; take an "
+            f"{self._score.name}: has no channel left for {PROGRAM_NAMES[note.program]}, all are in use; take an "
             "instrument out of it, or ask for fewer new ones"
         )
 
-    def _events(self) -> Iterable[Event]:
-        return (event for track in self._score.tracks for event in track)
+    def _events(self) -> Iterable[tuple[int, Event]]:
+        """The score's events with the channels they are on, if they are on any."""
+        for port, track in zip(self._ports, self._score.tracks, strict=True):
+            yield from ((16 * port + (event.message[0] & 0x0F), event) for event in track)
 
     def _fit(self, lane: Part, note: TimedNote) -> tuple[int, int] | None:
         """When a note can sound beside those that the file keeps of its pitch on its channel."""
@@ -172,11 +178,12 @@ class Placement:
         if lane.channel in self._lifted:
             return
         self._lifted.add(lane.channel)
-        pedal = bytes((CONTROL_CHANGE | lane.channel, _SUSTAIN))
-        moves = sorted((event for event in self._events() if event.message[:2] == pedal), key=lambda event: event.tick)
+        pedal = bytes((CONTROL_CHANGE | lane.channel % 16, _SUSTAIN))
+        moves = [event for at, event in self._events() if at == lane.channel and event.message[:2] == pedal]
+        moves.sort(key=lambda event: event.tick)
         follows = any(note.part.channel == lane.channel and note.onset >= tick for note in self._kept)
         if moves and moves[-1].tick <= tick and moves[-1].message[2] >= _PEDAL_DOWN and not follows:
-            self._setup[lane.track].append(Event(tick, bytes((CONTROL_CHANGE | lane.channel, _SUSTAIN, 0))))
+            self._setup[lane.track].append(Event(tick, pedal + b"\0"))
 
     def placed(self) -> list[tuple[Part, TimedNote]]:
         """The notes that have found a place, and which."""
@@ -188,11 +195,10 @@ class Placement:
         for track, events in self._setup.items():
             new[track] += [(tick, _SETUP, message) for tick, message in events]
         for lane, note in self.placed():
-            on = bytes((NOTE_ON | lane.channel, note.pitch, note.velocity))
-            off = bytes((NOTE_OFF | lane.channel, note.pitch, NOTE_OFF_VELOCITY))
+            on = bytes((NOTE_ON | lane.channel % 16, note.pitch, note.velocity))
+            off = bytes((NOTE_OFF | lane.channel % 16, note.pitch, NOTE_OFF_VELOCITY))
             new[lane.track] += [(note.on, _ONS, on), (note.off, _OFFS, off)]
-        names = (meta(TRACK_NAME, name.encode()) for name in self._names)
-        tracks = [*self._score.tracks, *((Event(0, name), Event(0, END_OF_TRACK)) for name in names)]
+        tracks = (*self._score.tracks, *self._new_tracks)
         return dataclasses.replace(
             self._score,
             tracks=tuple(_merged(track, self._dropped[number], new[number]) for number, track in enumerate(tracks)),

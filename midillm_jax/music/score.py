@@ -16,7 +16,7 @@ from midillm_jax.errors import UserError
 
 END_OF_TRACK = b"\xff\x2f\x00"
 NOTE_OFF, NOTE_ON, CONTROL_CHANGE, PROGRAM_CHANGE = 0x80, 0x90, 0xB0, 0xC0
-META, TRACK_NAME, SET_TEMPO, TIME_SIGNATURE = 0xFF, 0x03, 0x51, 0x58
+META, TRACK_NAME, PORT, SET_TEMPO, TIME_SIGNATURE = 0xFF, 0x03, 0x21, 0x51, 0x58
 _DATA_BYTES = {0x80: 2, 0x90: 2, 0xA0: 2, 0xB0: 2, 0xC0: 1, 0xD0: 1, 0xE0: 2}
 _SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0, 0xF8: 0, 0xFA: 0, 0xFB: 0, 0xFC: 0, 0xFE: 0}
 _SAVE_AGAIN = "open it in a sequencer or notation program and export it as a MIDI file of type 1"
