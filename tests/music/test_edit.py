@@ -204,11 +204,7 @@ def test_ports_have_channels_of_their_own() -> None:
 def test_a_new_program_finds_a_channel_on_any_port_of_the_file() -> None:
     before = song(everywhere(), (port(2), *note(0, 480, 60, 0)))
     edited = replace_span(before, 480, None, None, [new(480, program=90)])
-    assert [message for _, message in edited.score.tracks[2]][:3] == [
-        b"\xff\x03\x11Pad 3 (polysynth)",
-        b"\xff\x21\x01\x02",
-        b"\xc1\x5a",
-    ]
+    assert list(edited.score.tracks[2][1:3]) == [(0, b"\xff\x21\x01\x02"), (480, b"\xc1\x5a")]
     assert sounding(edited.score)[-1][:3] == (2, 33, 90)
 
 
@@ -258,9 +254,7 @@ def test_a_pitch_sounds_once_on_a_channel(on: int, length: int, expected: tuple 
     kept = [(0, 0, 0, 60, 0, 400), (0, 0, 0, 60, 960, 1440)]
     added = [] if expected is None else [(0, 0, 0, 60, *expected)]
     assert sounding(edited.score) == sorted(kept + added, key=lambda each: each[4])
-    off = on + length if expected is None else expected[1]
-    assert (edited.moved, edited.omitted) == (counts[0], counts[2])
-    assert edited.shortened == counts[1], off
+    assert (edited.moved, edited.shortened, edited.omitted) == counts
 
 
 def test_a_note_that_would_have_to_wait_until_behind_the_span_is_omitted() -> None:

@@ -181,6 +181,11 @@ def test_two_bars_of_a_shorter_meter_are_no_pickup() -> None:
     assert starts((0, meter(1, 4)), (960, meter(4, 4)), last=4) == {1: 0, 2: 480, 3: 960}
 
 
+def test_a_first_bar_that_is_not_shorter_than_the_next_is_no_pickup() -> None:
+    assert starts((0, meter(4, 4)), (1920, meter(3, 4)), last=4) == {1: 0, 2: 1920, 3: 3360}
+    assert starts((0, meter(6, 8)), (1440, meter(3, 4)), last=4) == {1: 0, 2: 1440, 3: 2880}
+
+
 def test_bars_that_are_not_whole_ticks_do_not_drift() -> None:
     bar = bar_map(read_score(smf(timed((0, meter(5, 32))), division=1)))  # 0.625 ticks, but never less than one
     assert [bar.start(n) for n in (1, 2, 3)] == [0, 1, 2]
