@@ -1,10 +1,11 @@
 """Stage 1 of a larger model on the data of the model in the box: SmolLM2-135M, grown, on one large GPU in minutes.
 
-    launch/mini.sh --midi FOLDER --manifest TABLE --text FOLDER --smollm2 models/SmolLM2-135M
+    launch/mini.sh --midi FOLDER --manifest TABLE --text FOLDER --smollm2 models/SmolLM2-135M    # or with its data:
+    python -m midillm_jax.train --config mini_smollm2_stage1.py
 
 Data as for mini_stage1.py, but for the text, whose ids are SmolLM2's. A quarter of the rows is text, so that the model
-goes on writing it; ``text_drift`` in the log tells how far it moved. docs/mini.md tells how it was trained and what
-came of it.
+goes on writing it; ``text_drift`` in the log tells how far it moved. Not trained to its end yet, only a little on a CPU
+(docs/training.md): steps and learning rate are our own guess.
 """
 
 from midillm_jax.config import (

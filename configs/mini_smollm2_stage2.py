@@ -1,4 +1,7 @@
-"""Stage 2 of the larger model: music from captions, and infilling, as in mini_stage2.py, but for an eighth of text."""
+"""Stage 2 of the larger model: music from captions, and infilling, as in mini_stage2.py, but for an eighth of text.
+
+python -m midillm_jax.train --config mini_smollm2_stage2.py
+"""
 
 from midillm_jax.config import (
     AnticipationConfig,

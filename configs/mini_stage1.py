@@ -1,10 +1,11 @@
 """Stage 1 of the model in the box: 15.4 M parameters learn music without captions, and music text.
 
-    launch/mini.sh --midi FOLDER --manifest TABLE --text FOLDER    # data, both stages, export
+    launch/mini.sh --midi FOLDER --manifest TABLE --text FOLDER    # data, both stages, export, or with its data:
+    python -m midillm_jax.train --config mini_stage1.py
 
 Reads what launch/mini.sh prepares: ``mini/melodic`` and ``mini/drums`` (real pieces without and with drums),
 ``mini/band`` (pieces of the rule-playing band), ``mini/text`` and ``mini/text4096.model``. The pieces with drums are a
-quarter of the notes and are weighted up. docs/mini.md tells how it was trained and what came of it.
+quarter of the notes and are weighted up. For one GPU; not trained yet: steps and learning rate are our own guess.
 
 Narrow and deep because of the table: 59,136 rows of 128 numbers are half of the weights, and the largest tensor of the
 export stays under 15 MiB in bfloat16.

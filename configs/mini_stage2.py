@@ -1,5 +1,7 @@
 """Stage 2 of the model in the box: music from captions, and infilling; mini_stage1.py tells of data and shape.
 
+    python -m midillm_jax.train --config mini_stage2.py
+
 A fifth of the pieces is shown without its caption, so that the model also knows music that nothing is said about
 (for --guidance), and such pieces are transposed and stretched. Anticipation is rarer than in the paper: a small model
 should first of all write new pieces.

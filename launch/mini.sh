@@ -13,8 +13,8 @@
 #   --data-only        makes the shards and stops; with --smollm2, those too that only it needs
 #
 # Works in the current folder: shards in mini/, runs in runs/, the model in mini/model, its scores in mini/report, or with
-# --smollm2 in mini/smollm2_model and mini/smollm2_report. Started again it goes on where it stopped. docs/mini.md has
-# the sources, times and scores of the model that the package carries.
+# --smollm2 in mini/smollm2_model and mini/smollm2_report. Started again it goes on where it stopped. No model
+# was trained with it to the end yet.
 set -euo pipefail
 
 midi='' text='' manifest='' drums='' leave_out='' leave_out_text='' band=1600 smollm2='' data_only='' dry=''
