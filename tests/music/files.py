@@ -1,7 +1,9 @@
 """Standard MIDI Files written byte by byte."""
 
-from midillm_jax.music.score import variable_length
+from midillm_jax.music.score import Score, read_score, variable_length
 
+BEAT = 480
+"""Ticks."""
 END = b"\x00\xff\x2f\x00"
 
 
@@ -21,7 +23,7 @@ def timed(*events: tuple[int, bytes]) -> bytes:
 
 
 def smf(*tracks: bytes, form: int = 1, division: int = 480, count: int | None = None) -> bytes:
-    fields = (form, len(tracks) if count is None else count, division)
+    fields = (form, len(tracks) if count is None else count, division % 65536)
     return b"MThd\x00\x00\x00\x06" + b"".join(field.to_bytes(2, "big") for field in fields) + b"".join(tracks)
 
 
@@ -34,3 +36,29 @@ def meter(numerator: int, denominator: int) -> bytes:
 
 
 ONE_NOTE = timed((0, b"\x90\x3c\x64"), (480, b"\x80\x3c\x00"))
+
+
+def note(on: int, off: int, pitch: int = 60, channel: int = 0, velocity: int = 100) -> tuple[tuple[int, bytes], ...]:
+    """The events of a note; ticks."""
+    return (on, bytes((0x90 | channel, pitch, velocity))), (off, bytes((0x80 | channel, pitch, 0)))
+
+
+def program(tick: int, number: int, channel: int = 0) -> tuple[int, bytes]:
+    return tick, bytes((0xC0 | channel, number))
+
+
+def name(text: str) -> tuple[int, bytes]:
+    return 0, b"\xff\x03" + bytes([len(text)]) + text.encode()
+
+
+def song(*tracks: tuple, form: int = 1) -> Score:
+    return read_score(smf(*(timed(*events) for events in tracks), form=form), "song.mid")
+
+
+BAND = song(
+    (name("Left hand"), *note(0, 480, 48, 0)),
+    (name("Right hand"), *note(0, 480, 72, 0)),
+    (name("Bass, fretless"), program(0, 35, 1), *note(0, 480, 40, 1)),
+    (name("Bass"), program(0, 52, 2), *note(0, 480, 50, 2)),
+    (name("Kit"), *note(0, 480, 36, 9)),
+)

@@ -1,44 +1,18 @@
-"""Edits of hand-made files, one case each; then any edit of any file leaves all else as it was."""
-
-import os
-import random
-from collections import Counter
-from pathlib import Path
+"""Edits of hand-made files, one case each."""
 
 import pytest
 
-from midillm_jax.data.demo import write_band
 from midillm_jax.errors import UserError
-from midillm_jax.music.clock import bar_map, bars, music_end, span, tempo_map
+from midillm_jax.music.clock import bar_map, bars, span
 from midillm_jax.music.edit import Edited, NewNote, add_tracks, keep_tracks, replace_span, replace_tracks
-from midillm_jax.music.grid import Grid, estimated_grid, grid_named
-from midillm_jax.music.midi import read_midi
-from midillm_jax.music.parts import Part, parts_named, programs_asked, programs_named, read_notes
-from midillm_jax.music.score import Change, Score, event_diff, read_score
-from tests.music.files import meter, smf, tempo, timed
-
-BEAT = 480
-
-
-def note(on: int, off: int, pitch: int = 60, channel: int = 0, velocity: int = 100) -> tuple[tuple[int, bytes], ...]:
-    """The events of a note; ticks."""
-    return (on, bytes((0x90 | channel, pitch, velocity))), (off, bytes((0x80 | channel, pitch, 0)))
-
-
-def program(tick: int, number: int, channel: int = 0) -> tuple[int, bytes]:
-    return tick, bytes((0xC0 | channel, number))
-
-
-def name(text: str) -> tuple[int, bytes]:
-    return 0, b"\xff\x03" + bytes([len(text)]) + text.encode()
+from midillm_jax.music.grid import Grid, grid_named
+from midillm_jax.music.parts import Part, parts_named, read_notes
+from midillm_jax.music.score import Change, Score, event_diff
+from tests.music.files import BAND, BEAT, meter, note, program, song, tempo
 
 
 def pedal(tick: int, value: int, channel: int = 0) -> tuple[int, bytes]:
     return tick, bytes((0xB0 | channel, 64, value))
-
-
-def song(*tracks: tuple, form: int = 1) -> Score:
-    return read_score(smf(*(timed(*events) for events in tracks), form=form), "song.mid")
 
 
 def new(on: int, length: int = BEAT, program: int = 0, pitch: int = 60, velocity: int = 90) -> NewNote:
@@ -362,90 +336,6 @@ def test_the_grid_is_counted_from_bar_lines_and_does_not_leave_the_span() -> Non
     assert [each[4] for each in sounding(edited.score)[1:]] == [860, 1000, 1661]
 
 
-def test_a_grid_that_is_none_is_refused() -> None:
-    assert grid_named(" 1/16 + 1/16T ") == Grid((4, 6))
-    with pytest.raises(UserError, match="'1/5' is no grid; join some of 1/4, 1/8"):
-        grid_named("1/5")
-
-
-@pytest.mark.parametrize("divisions", [(1,), (2,), (3,), (4,), (4, 3), (6,), (8,)])
-def test_the_grid_of_onsets_is_found(divisions: tuple[int, ...]) -> None:
-    rng = random.Random(5)
-    points = [round(BEAT * (beat + part / parts)) for beat in range(32) for parts in divisions for part in range(parts)]
-    line = bar_map(song(()))
-    played = [max(point + rng.choice((-6, 0, 0, 5)), 0) for point in points]
-    assert estimated_grid(played, line, BEAT) == Grid(divisions)
-    assert estimated_grid((rng.randrange(32 * BEAT) for _ in range(500)), line, BEAT) is None
-    assert estimated_grid([], line, BEAT) is None
-
-
-BAND = song(
-    (name("Left hand"), *note(0, 480, 48, 0)),
-    (name("Right hand"), *note(0, 480, 72, 0)),
-    (name("Bass, fretless"), program(0, 35, 1), *note(0, 480, 40, 1)),
-    (name("Bass"), program(0, 52, 2), *note(0, 480, 50, 2)),
-    (name("Kit"), *note(0, 480, 36, 9)),
-)
-
-
-@pytest.mark.parametrize(
-    ("words", "tracks"),
-    [
-        ("piano", {0, 1}),
-        ("Right Hand", {1}),
-        ("drums", {4}),
-        ("kit", {4}),
-        ("bass", {2, 3}),  # an instrument, and the track of that name
-        ("fretless bass", {2}),
-        ("bass, fretless", {2}),  # a track's whole name, comma and all
-        ("choir", {3}),
-        ("piano, drums and track 3", {0, 1, 2, 4}),
-    ],
-)
-def test_parts_by_instrument_track_name_and_number(words: str, tracks: set[int]) -> None:
-    assert {part.track for part in parts_named(BAND, words)} == tracks
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        ("kazoo", "song.mid: has no 'kazoo'; name some of Acoustic Grand Piano (track 1, 'Left hand'), Acoustic"),
-        ("piano, flute", "song.mid: has no 'flute'; name some of"),
-        ("track 9", "song.mid: has no 'track 9'"),
-        (" , ", "names no instrument; write one or several"),
-    ],
-)
-def test_parts_that_are_not_there(words: str, sentence: str) -> None:
-    with pytest.raises(UserError) as error:
-        parts_named(BAND, words)
-    assert sentence in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("words", "programs"),
-    [
-        ("drums", (128,)),
-        ("Drum", (128,)),
-        ("bass", tuple(range(32, 40))),
-        ("piano", tuple(range(8))),
-        ("strings", tuple(range(40, 52))),
-        ("sax", (64, 65, 66, 67)),
-        ("Electric Bass (pick)", (34,)),
-        ("synth bass", (38, 39)),
-        ("kazoo", ()),
-        ("", ()),
-    ],
-)
-def test_programs_by_name(words: str, programs: tuple[int, ...]) -> None:
-    assert programs_named(words) == programs
-
-
-def test_programs_that_are_asked_for() -> None:
-    assert programs_asked("drums and flute") == (73, 128)
-    with pytest.raises(UserError, match="'kazoo' is no instrument that General MIDI knows; name one or a family"):
-        programs_asked("drums, kazoo")
-
-
 def test_keep_replace_and_add() -> None:
     bass = new(960, program=33, pitch=40)
     kept = keep_tracks(BAND, "piano", [bass])
@@ -464,127 +354,3 @@ def test_places_lead_to_edits() -> None:
     begin, end = bars(BAND, "1")
     assert replace_span(BAND, begin, end, None, []).removed == 5
     assert replace_span(BAND, *span(BAND, "0.5s", "1s"), None, []).removed == 0
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The folder of MIDI files in MIDILLM_CORPUS_DIR, at most 200 of them; else pieces of the demo's band."""
-    folder = os.environ.get("MIDILLM_CORPUS_DIR")
-    if folder is None:
-        out = tmp_path_factory.mktemp("band") / "out"
-        write_band(out, 12, 3, profile="small", documents=0)
-        return sorted(out.rglob("*.mid"))
-    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".mid", ".midi"))
-    return sorted(random.Random(0).sample(found, min(200, len(found))))
-
-
-def test_the_notes_of_any_file_are_those_that_the_tokenizer_reads(files: list[Path]) -> None:
-    compared = 0
-    for path in files:
-        data = path.read_bytes()
-        score = read_score(data, path.name)
-        # Of these the tokenizer knows no better: ports, and unknown meta events, whose delta times it loses.
-        known = {*range(8), 9, 0x20, 0x21, 0x2F, 0x51, 0x54, 0x58, 0x59, 0x7F}
-        music = read_notes(score)
-        if any(music.ports) or any(m[0] == 0xFF and m[1] not in known for track in score.tracks for _, m in track):
-            continue
-        table, clock = read_midi(data), tempo_map(score)
-        assert [128 * each.part.program + each.pitch for each in music.notes] == table.notes.tolist(), path
-        assert [each.velocity for each in music.notes] == table.velocities.tolist(), path
-        onsets = [100 * clock.seconds(each.onset) for each in music.notes]
-        assert all(abs(a - b) <= 0.5 + 1e-6 for a, b in zip(onsets, table.onsets.tolist(), strict=True)), path
-        compared += 1
-    print(f"{compared} of {len(files)} files have the notes that the tokenizer reads")
-    assert compared > len(files) / 2
-
-
-def any_notes(rng: random.Random, programs: list[int], begin: float, end: float) -> list[NewNote]:
-    """Some notes from ``begin`` to ``end`` (seconds), of the file's programs mostly."""
-    return [
-        NewNote(
-            rng.uniform(begin, end),
-            rng.choice((0.0, rng.uniform(0, 4))),
-            rng.choice([*programs, 128]),
-            rng.randrange(30, 90),
-            rng.randrange(1, 128),
-        )
-        for _ in range(rng.randrange(60))
-    ]
-
-
-def check_edit(
-    before: Score, edited: Edited, parts: frozenset[Part], start: int, end: float, asked: list[NewNote]
-) -> None:
-    """Nothing changed but notes of the parts that begin in the span, and what new notes there bring along."""
-    after = edited.score
-    assert (after.form, after.ticks_per_beat, after.trailing) == (before.form, before.ticks_per_beat, before.trailing)
-    fresh = range(len(before.tracks), len(after.tracks))
-    ends: Counter[tuple[int, bytes]] = Counter()
-    for change in event_diff(before, after):
-        kind, channel = change.message[0] & 0xF0, change.message[0] & 0x0F
-        is_on = kind == 0x90 and change.message[2]
-        in_span = start <= change.tick < end
-        if change.message == b"\xff\x2f\x00":
-            ends[change.track, b"+" if change.added else b"-"] += 1
-        elif is_on:
-            assert in_span, change
-            if not change.added:
-                assert (change.track, channel) in {(part.track, part.channel % 16) for part in parts}, change
-        elif kind == 0x80 or kind == 0x90:
-            assert change.tick >= start, change
-        elif change.track in fresh and change.message[:2] in (b"\xff\x03", b"\xff\x21"):
-            assert change.tick == 0
-        else:
-            assert change.added, change
-            assert in_span, change
-            assert kind == 0xC0 or change.message[:2] == bytes((0xB0 | channel, 64)), change
-    assert all(ends[track, b"+"] == 1 for track in fresh)
-    assert all(ends[track, b"+"] == ends[track, b"-"] for track in range(len(before.tracks)))
-    was, is_ = (Counter(each._replace(on=0, off=0) for each in read_notes(score).notes) for score in (before, after))
-    gone = {each for each in was if each.part in parts and start <= each.onset < end}
-    kept = Counter({each: count for each, count in was.items() if each not in gone})
-    assert kept <= is_, kept - is_
-    come = is_ - kept
-    assert all(start <= each.onset < end and each.end is not None for each in come), come
-    wanted = Counter((each.program, each.pitch, each.velocity) for each in asked)
-    assert Counter((each.part.program, each.pitch, each.velocity) for each in come.elements()) <= wanted
-    assert edited.removed == was.total() - kept.total()
-    assert edited.added == come.total() == len(asked) - edited.omitted
-
-
-@pytest.mark.parametrize("kind", ["continue", "infill", "accompany", "replace"])
-def test_nothing_else_of_any_file_changes(files: list[Path], kind: str) -> None:
-    refused: dict[str, str] = {}
-    edits = notes = lost = 0
-    for path in files:
-        rng = random.Random(f"{kind} {path.name}")
-        try:
-            before = read_score(path.read_bytes(), path.name)
-        except UserError as error:
-            refused[path.name] = str(error)
-            continue
-        clock, last = tempo_map(before), music_end(before)
-        parts = sorted({each.part for each in read_notes(before).notes})
-        some = frozenset(rng.sample(parts, rng.randint(1, len(parts)))) if parts else frozenset()
-        start, end = sorted((rng.randrange(last), rng.randrange(1, last + 1)))
-        end += start == end
-        until: int | None = end
-        chosen = frozenset(parts)
-        if kind == "continue":
-            until = None
-        elif kind == "accompany":
-            start, until, chosen = 0, None, some
-        elif kind == "replace":
-            chosen = some
-        seconds = clock.seconds(start), clock.seconds(last + 20 * BEAT if until is None else until)
-        asked = any_notes(rng, [part.program for part in parts] + [33], *seconds)
-        grid = rng.choice((None, Grid((4, 3))))
-        try:
-            edited = replace_span(before, start, until, chosen, asked, grid=grid, strength=rng.random())
-        except UserError as error:
-            refused[path.name] = str(error)
-            continue
-        check_edit(before, edited, chosen, start, float("inf") if until is None else until, asked)
-        edits, notes, lost = edits + 1, notes + edited.added, lost + edited.omitted
-    print(f"{kind}: {edits} of {len(files)} files, {notes} notes added, {lost} omitted; refused: {refused}")
-    assert edits >= len(files) * 0.9

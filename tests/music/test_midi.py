@@ -13,22 +13,9 @@ import pytest
 
 from midillm_jax.music.instruments import PROGRAM_NAMES
 from midillm_jax.music.midi import MidiError, NoteTable, read_midi, write_midi
+from tests.music.files import END, ONE_NOTE, smf, track
 
 ON, OFF, HALF_SECOND = b"\x90\x3c\x64", b"\x80\x3c\x00", b"\x83\x60"  # 480 ticks, at 480 a beat and 120 bpm
-END = b"\x00\xff\x2f\x00"
-
-
-def track(*events: bytes) -> bytes:
-    body = b"".join(events)
-    return b"MTrk" + len(body).to_bytes(4, "big") + body
-
-
-def smf(*tracks: bytes, form: int = 1, division: int = 480, count: int | None = None) -> bytes:
-    fields = (form, len(tracks) if count is None else count, division % 65536)
-    return b"MThd\x00\x00\x00\x06" + b"".join(field.to_bytes(2, "big") for field in fields) + b"".join(tracks)
-
-
-ONE_NOTE = track(b"\x00" + ON, HALF_SECOND + OFF, END)
 
 
 @pytest.fixture(params=["plain", "compiled"])
