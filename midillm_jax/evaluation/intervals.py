@@ -24,6 +24,19 @@ class Interval:
     low: float
     high: float
 
+    def __neg__(self) -> "Interval":
+        return Interval(-self.value, -self.high, -self.low)
+
+    def numbers(self) -> str:
+        """To two places: ``1.53 [1.33, 1.76]``; nothing rounds to -0."""
+        value, low, high = (f"{round(part, 2) + 0.0:.2f}" for part in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
+    def percent(self, unit: str = " %") -> str:
+        """Of a share, in whole percent: ``87 % [77, 95]``."""
+        value, low, high = (round(100 * part) for part in (self.value, self.low, self.high))
+        return f"{value}{unit} [{low}, {high}]"
+
 
 def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], items: int, seed: int) -> list[Interval]:
     """Intervals of one or more scores of the same items.

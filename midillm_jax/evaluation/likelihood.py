@@ -145,10 +145,10 @@ class Likelihood:
 
     def lines(self) -> tuple[str, str]:
         """The result beside the unigram, and beside the 5-gram."""
-        model = f"bits a note on {self.pieces} unseen pieces: {_bits(self.model)}"
+        model = f"bits a note on {self.pieces} unseen pieces: {self.model.numbers()}"
         return (
-            f"{model}, unigram {_bits(self.unigram)}: {_verdict(self.wins, self.better_by)}",
-            f"bits a note of a 5-gram on them: {_bits(self.ngram)}: the model is "
+            f"{model}, unigram {self.unigram.numbers()}: {_verdict(self.wins, self.better_by)}",
+            f"bits a note of a 5-gram on them: {self.ngram.numbers()}: the model is "
             f"{_verdict(self.beats_ngram, self.better_than_ngram_by)}",
         )
 
@@ -181,8 +181,4 @@ def summarize(pieces: Sequence[PieceNats], seed: int) -> Likelihood:
 
 
 def _verdict(wins: bool, better_by: Interval) -> str:
-    return f"better by {_bits(better_by)}" if wins else f"not better ({_bits(better_by)})"
-
-
-def _bits(interval: Interval) -> str:
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+    return f"better by {better_by.numbers()}" if wins else f"not better ({better_by.numbers()})"

@@ -46,10 +46,8 @@ class Difference:
 
     def line(self) -> str:
         """The result in one line."""
-        gain = self.b_better_by
-        if self.better == "A":
-            gain = Interval(-gain.value, -gain.high, -gain.low)
-        amount = f"{_number(gain.value)} [{_number(gain.low)}, {_number(gain.high)}] {self.unit}"
+        gain = -self.b_better_by if self.better == "A" else self.b_better_by
+        amount = f"{gain.numbers()} {self.unit}"
         if self.better is None:
             verdict = f"not resolved at this size (B is better by {amount})"
         else:
@@ -210,8 +208,7 @@ def _difference(measure: str, unit: str, scores: Scores, items: int, seed: int, 
         return np.column_stack([both, sign * (both[:, 1] - both[:, 0])])
 
     a, b, gain = bootstrap(columns, items, seed)
-    loss = Interval(-gain.value, -gain.high, -gain.low)
-    better = "B" if is_better(gain, items) else "A" if is_better(loss, items) else None
+    better = "B" if is_better(gain, items) else "A" if is_better(-gain, items) else None
     return Difference(measure, items, unit, a.value, b.value, gain, better)
 
 

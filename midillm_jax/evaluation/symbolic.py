@@ -41,12 +41,12 @@ class DrumsAsAsked:
         if self.share is None or self.shuffled is None or self.better_by is None:
             return "drums as asked: no unseen prompt says whether it wants drums: not better"
         if self.wins:
-            verdict = f"better by {_percent(self.better_by, ' points')}"
+            verdict = f"better by {self.better_by.percent(' points')}"
         else:
-            verdict = f"not better ({_percent(self.better_by, ' points')})"
+            verdict = f"not better ({self.better_by.percent(' points')})"
         return (
-            f"drums as asked on {self.prompts} unseen prompts: {_percent(self.share)}, "
-            f"shuffled captions {_percent(self.shuffled)}: {verdict}"
+            f"drums as asked on {self.prompts} unseen prompts: {self.share.percent()}, "
+            f"shuffled captions {self.shuffled.percent()}: {verdict}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -120,8 +120,3 @@ def instrument_matrix(programs: Sequence[Sequence[int]]) -> np.ndarray:
     for row, playing in enumerate(programs):
         matrix[row, [names[CAPTION_WORDS[program]] for program in playing]] = 1
     return matrix
-
-
-def _percent(interval: Interval, unit: str = " %") -> str:
-    value, low, high = (round(100 * part) for part in (interval.value, interval.low, interval.high))
-    return f"{value}{unit} [{low}, {high}]"

@@ -3,7 +3,6 @@
 import html
 
 from midillm_jax.evaluation.control import Measure
-from midillm_jax.evaluation.intervals import Interval
 from midillm_jax.evaluation.music_scores import MusicScores
 
 _CONTROLS = {
@@ -35,9 +34,9 @@ def controls(scores: MusicScores) -> str:
 
 
 def _control(measure: Measure, ceiling: Measure | None) -> str:
-    cells = [f"{measure.prompts:,}", _percent(measure.share), _percent(measure.shuffled)]
-    cells.append(f"<b>{_percent(measure.better_by)}</b>" if measure.wins else _percent(measure.better_by))
-    cells.append("" if ceiling is None else _percent(ceiling.share))
+    cells = [f"{measure.prompts:,}", measure.share.percent(), measure.shuffled.percent()]
+    cells.append(f"<b>{measure.better_by.percent()}</b>" if measure.wins else measure.better_by.percent())
+    cells.append("" if ceiling is None else ceiling.share.percent())
     return f"<tr><td>{html.escape(_CONTROLS[measure.name])}</td>{_numbers(cells)}</tr>"
 
 
@@ -45,7 +44,7 @@ def likeness(scores: MusicScores) -> str:
     """A row a measure that both sets have."""
     rows = "".join(
         f"<tr><td>{html.escape(each.name.replace('_', ' '))}</td>"
-        + _numbers([_value(each.mean), f"{each.reference_mean:.2f}", _percent(each.overlap)])
+        + _numbers([each.mean.numbers(), f"{each.reference_mean:.2f}", each.overlap.percent()])
         + "</tr>"
         for each in scores.quality
     )
@@ -57,12 +56,3 @@ def likeness(scores: MusicScores) -> str:
 
 def _numbers(cells: list[str]) -> str:
     return "".join(f'<td class="number">{cell}</td>' for cell in cells)
-
-
-def _percent(interval: Interval) -> str:
-    value, low, high = (f"{round(100 * part):d}" for part in (interval.value, interval.low, interval.high))
-    return f"{value} % [{low}, {high}]"
-
-
-def _value(interval: Interval) -> str:
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
