@@ -34,7 +34,7 @@ class Layer(NamedTuple):
 class Weights(NamedTuple):
     """Weights of a model but for its head, of which a sampler takes the rows that it needs."""
 
-    embedding: jax.Array  # [V, D]; bfloat16 as its bits in uint16
+    embedding: jax.Array  # [V, D]; on a CPU bfloat16 as its bits in uint16
     layers: tuple[Layer, ...]
     final_norm: jax.Array  # [D]
 
@@ -61,8 +61,9 @@ def arrange(params: Params) -> Weights:
     blocks, table = params["blocks"], params["embedding"]
     layers = range(blocks["attention_norm"].shape[0])
     # XLA's CPU backend would turn all of a bfloat16 table into float32 to look a token up in it.
-    bits = jax.lax.bitcast_convert_type(table, jnp.uint16) if table.dtype == jnp.bfloat16 else table
-    return Weights(bits, tuple(_layer(blocks, jnp.int32(index)) for index in layers), params["final_norm"])
+    if table.dtype == jnp.bfloat16 and _on_cpu():
+        table = jax.lax.bitcast_convert_type(table, jnp.uint16)
+    return Weights(table, tuple(_layer(blocks, jnp.int32(index)) for index in layers), params["final_norm"])
 
 
 @jax.jit
@@ -81,9 +82,13 @@ def _layer(blocks: Params, index: jax.Array) -> Layer:
     )
 
 
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
 def product(x: jax.Array, weight: jax.Array) -> jax.Array:
     """Rows x [R, I] times weight [O, I] in x's dtype: float32 [R, O]."""
-    rows, cpu = x.shape[0], jax.default_backend() == "cpu"
+    rows, cpu = x.shape[0], _on_cpu()
     if cpu and x.dtype == jnp.bfloat16 and rows < _CPU_ROWS:
         x = jnp.pad(x, ((0, _CPU_ROWS - rows), (0, 0)))
     # weight @ x.T, and a float32 result: the one form that XLA's CPU backend is fast with in both types.
