@@ -123,28 +123,28 @@ def written_by_transformers(folder: Path, batch: int, threads: int) -> Callable[
     return write
 
 
-def writer(name: str, folder: Path, batch: int, threads: int) -> Callable[[int], None]:
-    if name == "transformers":
-        return written_by_transformers(folder, batch, threads)
+def engine_of(name: str, folder: Path, batch: int, threads: int) -> Any:
+    """An engine for that many sequences at a time."""
     if name == "vllm":
         from midillm_jax.inference.vllm import VllmEngine
 
-        return written_by_engine(VllmEngine(folder, max_num_seqs=batch), batch)
+        return VllmEngine(folder, max_num_seqs=batch)
     if name == "llamacpp":
         from midillm_jax.inference.llamacpp import LlamaCppEngine
 
-        file = folder / "model.gguf"
-        return written_by_engine(LlamaCppEngine(file, max_sequences=batch, threads=threads), batch)
-    import jax
-
-    from midillm_jax.inference import sampler
+        return LlamaCppEngine(folder / "model.gguf", max_sequences=batch, threads=threads)
     from midillm_jax.inference.jax_engine import JaxEngine
-    from midillm_jax.model import decoder, hf
-    from midillm_jax.model.llama import head_table
+    from midillm_jax.model import hf
 
     definition, params = hf.load_music_model(folder)
     engine = JaxEngine(definition, params)
     if name == "jax-whole-head":
+        import jax
+
+        from midillm_jax.inference import sampler
+        from midillm_jax.model import decoder
+        from midillm_jax.model.llama import head_table
+
         whole, text = head_table(params), engine.text_vocab_size
 
         def slot_logits(hidden: jax.Array, heads: sampler.Heads, slot: int) -> jax.Array:
@@ -154,13 +154,42 @@ def writer(name: str, folder: Path, batch: int, threads: int) -> Callable[[int],
 
         sampler.slot_logits = slot_logits
         engine._heads = (whole, whole, whole)
-    return written_by_engine(engine, batch)
+    return engine
+
+
+def writer(name: str, folder: Path, batch: int, threads: int) -> Callable[[int], None]:
+    """A function that writes so many triples a sequence with an engine, or with transformers."""
+    if name == "transformers":
+        return written_by_transformers(folder, batch, threads)
+    return written_by_engine(engine_of(name, folder, batch, threads), batch)
+
+
+def pin(threads: int) -> None:
+    """Keeps this process to so many CPUs, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def start(python: str, script: str, arguments: list[str], threads: int) -> subprocess.CompletedProcess[str]:
+    """Runs a script of this folder in a process of its own, by the Python that has what it needs."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+    }
+    command = [python or sys.executable, script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def reason(done: subprocess.CompletedProcess[str]) -> str:
+    """Why it did not run, in a line."""
+    return (done.stderr.strip().splitlines() or [str(done.returncode)])[-1][:200]
 
 
 def measure(options: argparse.Namespace) -> None:
     """Prints the figures of one engine at one batch as JSON."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    pin(options.threads)
     write = writer(options.measure, options.work, options.batch, options.threads)
     short, long = options.triples
     write(long)  # compiles
@@ -183,15 +212,11 @@ def measure(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace, name: str, batch: int, folder: Path) -> dict[str, Any] | None:
     """One engine in a process of its own; None, and a line that says why, where it does not run."""
     pythons = {"vllm": options.vllm_python, "llamacpp": options.llamacpp_python}
-    command = [pythons.get(name) or sys.executable, __file__, "--measure", name, "--work", str(folder)]
-    command += ["--batch", str(batch), "--threads", str(options.threads), "--repeats", str(options.repeats)]
-    command += ["--triples", *map(str, options.triples)]
-    threads = {"OMP_NUM_THREADS": str(options.threads), "VLLM_CPU_KVCACHE_SPACE": "2", "HF_HUB_OFFLINE": "1"}
-    root = str(Path(__file__).resolve().parent.parent)
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads | {"PYTHONPATH": root})
+    arguments = ["--measure", name, "--work", str(folder), "--batch", str(batch), "--threads", str(options.threads)]
+    arguments += ["--repeats", str(options.repeats), "--triples", *map(str, options.triples)]
+    done = start(pythons.get(name, ""), __file__, arguments, options.threads)
     if done.returncode:
-        reason = done.stderr.strip().splitlines()
-        print(f"  {name}, batch {batch}: did not run ({reason[-1][:200] if reason else done.returncode})", flush=True)
+        print(f"  {name}, batch {batch}: did not run ({reason(done)})", flush=True)
         return None
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -12,8 +12,6 @@ token are timed by themselves, an upper bound, and divided by the seconds that t
 import argparse
 import functools
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -118,9 +116,8 @@ def share_of_jax(engine: Any, write: Callable[[int], None], batch: int, repeats:
 
 
 def measure(options: argparse.Namespace) -> None:
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    engine = latency.engine_of(options.measure, options.work, options.batch, threads=1)
+    decode.pin(1)
+    engine = decode.engine_of(options.measure, options.work, options.batch, threads=1)
     write = decode.written_by_engine(engine, options.batch)
     if options.measure == "jax":
         print(share_of_jax(engine, write, options.batch, options.repeats))
@@ -159,15 +156,10 @@ def main() -> None:
     for name in options.engines:
         with tempfile.TemporaryDirectory() as work:
             folder = decode.make(Path(work), options.shape, name, "float16" if name == "llamacpp" else options.dtype)
-            command = [options.python or sys.executable, __file__, "--measure", name, "--work", str(folder)]
-            command += ["--batch", str(options.batch), "--repeats", str(options.repeats)]
-            root = str(Path(__file__).resolve().parent.parent)
-            environment = {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "2", "HF_HUB_OFFLINE": "1"}
-            done = subprocess.run(
-                command, stdout=subprocess.PIPE, text=True, env=os.environ | environment | {"PYTHONPATH": root}
-            )
+            arguments = ["--measure", name, "--work", str(folder), "--batch", str(options.batch)]
+            done = decode.start(options.python, __file__, [*arguments, "--repeats", str(options.repeats)], 1)
         if done.returncode:
-            sys.exit(f"{name} did not run; its message is above")
+            sys.exit(f"{name} did not run ({decode.reason(done)})")
         share = float(done.stdout.splitlines()[-1])
         figures.append({"engine": name, "shape": options.shape, "batch": options.batch, "share": share})
         print(

@@ -18,10 +18,8 @@ compiles. What cannot run here is said and has no row.
 
 import argparse
 import json
-import os
 import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,26 +38,10 @@ SLOT_ROWS = (10_001 + 1_000 + 16_513) / 3
 """Rows of the head that our own engine reads a token."""
 
 
-def engine_of(name: str, folder: Path, batch: int, threads: int) -> Any:
-    if name == "vllm":
-        from midillm_jax.inference.vllm import VllmEngine
-
-        return VllmEngine(folder, max_num_seqs=batch)
-    if name == "llamacpp":
-        from midillm_jax.inference.llamacpp import LlamaCppEngine
-
-        return LlamaCppEngine(folder / "model.gguf", max_sequences=batch, threads=threads)
-    from midillm_jax.inference.jax_engine import JaxEngine
-    from midillm_jax.model import hf
-
-    return JaxEngine(*hf.load_music_model(folder))
-
-
 def measure(options: argparse.Namespace) -> None:
     """Prints the rows of one engine and precision as JSON, one for each batch and length."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
-    engine = engine_of(options.measure, options.work, max(options.batches), options.threads)
+    decode.pin(options.threads)
+    engine = decode.engine_of(options.measure, options.work, max(options.batches), options.threads)
     for batch in options.batches:
         for notes in options.notes:
             times: list[tuple[float, float, float]] = []  # of each request: first note, end, tokens
@@ -119,8 +101,7 @@ def memory() -> int:
 
 def copied(options: argparse.Namespace) -> None:
     """Prints bytes a second that are read and written by a large copy."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    decode.pin(options.threads)
     import jax
     import jax.numpy as jnp
 
@@ -148,13 +129,6 @@ def read_bytes(config: Any, engine: str, precision: str, tokens: float, batch: i
     return projections * BYTES[precision] + table * table_bytes, kv
 
 
-def start(options: argparse.Namespace, python: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [python or sys.executable, __file__, *arguments, "--threads", str(options.threads)]
-    threads = {"OMP_NUM_THREADS": str(options.threads), "VLLM_CPU_KVCACHE_SPACE": "2", "HF_HUB_OFFLINE": "1"}
-    environment = os.environ | threads | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=decode.SHAPES, default="135m")
@@ -177,7 +151,9 @@ def main() -> None:
     from midillm_jax import presets
 
     config = getattr(presets, decode.SHAPES[options.shape])
-    copy = float(start(options, "", ["--measure", "copy"]).stdout.splitlines()[-1])
+    threads = ["--threads", str(options.threads)]
+    copying = decode.start("", __file__, ["--measure", "copy", *threads], options.threads)
+    copy = float(copying.stdout.splitlines()[-1])
     print(f"{options.shape}, {platform.machine()}, {options.threads} threads; a copy moves {copy / 1e9:.1f} GB/s")
     print("engine   precision  batch notes  first p50   p95  whole p50   p95  tokens/s  memory MB  KV MB  read GB/s")
     figures = []
@@ -190,7 +166,7 @@ def main() -> None:
                 folder = decode.make(Path(work), options.shape, name, precision)
                 arguments = ["--measure", name, "--work", str(folder), "--repeats", str(options.repeats)]
                 arguments += ["--batches", *map(str, options.batches), "--notes", *map(str, options.notes)]
-                done = start(options, pythons.get(name, ""), arguments)
+                done = decode.start(pythons.get(name, ""), __file__, [*arguments, *threads], options.threads)
             for line in done.stdout.splitlines():
                 if not line.startswith('{"batch"'):
                     continue
@@ -203,8 +179,7 @@ def main() -> None:
                 figures.append(row)
                 show(row)
             if done.returncode:
-                reason = (done.stderr.strip().splitlines() or [str(done.returncode)])[-1][:200]
-                print(f"{name:9}{precision:9}  did not run ({reason})", flush=True)
+                print(f"{name:9}{precision:9}  did not run ({decode.reason(done)})", flush=True)
     if options.out:
         options.out.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import decode
+
 SHAPES = ("576x960", "576x576", "576x3072", "1536x576", "2048x3072", "2048x2048", "2048x16384", "8192x2048")
 
 
@@ -82,8 +84,7 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", choices=("bfloat16", "float32"), default=["bfloat16", "float32"])
     parser.add_argument("--out", type=Path, help="file for the figures as JSON")
     options = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    decode.pin(1)
     os.environ["OMP_NUM_THREADS"] = "1"
     figures = []
     for shape in options.shapes:
