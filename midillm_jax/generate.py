@@ -34,6 +34,7 @@ from midillm_jax.music.instruments import PROGRAM_NAMES
 from midillm_jax.music.midi import NoteTable, read_midi, write_midi
 from midillm_jax.music.parts import read_notes
 from midillm_jax.music.score import Score, read_score, write_score
+from midillm_jax.music.timing import played
 from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
 
 _NAME_LETTERS = 48
@@ -303,7 +304,10 @@ def _write_new(chosen: New, wanted: request.MusicRequest) -> None:
             )
             written = windows.write(model, wanted, place, _told(update, chosen.seconds))
             tables = [decode_notes(one.events) for one in written]
-            pieces = [(write_midi(table), table, one.closed) for table, one in zip(tables, written, strict=True)]
+            pieces = [
+                (write_midi(played(table, chosen.seed + number)), table, one.closed)
+                for number, (table, one) in enumerate(zip(tables, written, strict=True))
+            ]
             seconds, tokens = time.perf_counter() - began, [3 * len(table) for table in tables]
         else:
 

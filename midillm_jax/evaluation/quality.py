@@ -2,7 +2,7 @@
 
 Measures are MusPy's (H.-W. Dong et al., "MusPy: A Toolkit for Symbolic Music Generation", ISMIR 2020) by their
 published definitions, on steps of 10 ms; where bars are needed, they are those that are heard
-(:mod:`~midillm_jax.evaluation.rhythm`), since notes without a file carry none. None of them is better the higher or
+(:mod:`~midillm_jax.music.rhythm`), since notes without a file carry none. None of them is better the higher or
 the lower it is: they are read beside real music's, by the area that two distributions share.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from midillm_jax.evaluation.intervals import Interval, bootstrap
-from midillm_jax.evaluation.rhythm import COMPOUND, DUPLE, TRIPLE, Rhythm, find_rhythm
 from midillm_jax.evaluation.structure import Structureness, structureness
 from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.rhythm import COMPOUND, DUPLE, TRIPLE, Rhythm, find_rhythm
 from midillm_jax.music.signatures import signatures
 from midillm_jax.music.vocab import DRUM_PROGRAM, PITCHES, TICKS_PER_SECOND
 

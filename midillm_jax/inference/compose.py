@@ -19,6 +19,7 @@ from midillm_jax.model.hf_folder import GGUF_FILE
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable, write_midi
+from midillm_jax.music.timing import played
 from midillm_jax.music.vocab import AUTOREGRESS, MAX_GAP_TICKS, MAX_ONSET_TICKS, SEPARATOR
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
@@ -51,7 +52,9 @@ class Composition:
     amt_ids: np.ndarray
     """int32 [3n], what the engine wrote, the closing SEPARATOR triple included."""
     table: NoteTable
+    """Its notes, as they were written."""
     midi: bytes
+    """A file of them with tempo, bars and velocities, by music/timing.py."""
     closed: bool
     """False if the piece was cut for want of room rather than ended."""
 
@@ -258,4 +261,5 @@ def composition(engine: Engine, request: TokenRequest, written: np.ndarray) -> C
     if reason is not None:
         raise RuntimeError(f"engine {engine.name} wrote ids outside the grammar: {reason}")
     table = decode_notes(written)
-    return Composition(written, table, write_midi(table), bool(len(written)) and int(written[-1]) == SEPARATOR)
+    midi = write_midi(played(table, request.seed + request.output))
+    return Composition(written, table, midi, bool(len(written)) and int(written[-1]) == SEPARATOR)

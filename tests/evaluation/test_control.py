@@ -24,8 +24,8 @@ from midillm_jax.evaluation.control import (
     tempo_bin,
 )
 from midillm_jax.evaluation.prompt_facts import read_prompt
-from midillm_jax.evaluation.rhythm import Rhythm
 from midillm_jax.music.midi import NoteTable, read_midi
+from midillm_jax.music.rhythm import Rhythm
 
 PIANO, GUITAR, FLUTE, VIOLIN = (frozenset(programs) for programs in ((0, 1), (24, 25), (73,), (40,)))
 
