@@ -23,7 +23,7 @@ from midillm_jax.music.edit_plan import (
 from midillm_jax.music.edit_setup import Rewriting, at_tempo, play_on
 from midillm_jax.music.edit_span import ticks
 from midillm_jax.music.parts import Part, ScoreNote, ScoreNotes, is_drums, read_notes
-from midillm_jax.music.placement import ONS, Placement, TimedNote
+from midillm_jax.music.placement import OFFS, ONS, Placement, TimedNote
 from midillm_jax.music.score import NOTE_OFF, NOTE_ON, Score
 from midillm_jax.music.thinning import superfluous
 from midillm_jax.music.vocab import PITCHES
@@ -209,7 +209,7 @@ def _transposed(
             continue
         rewriting.add(track, note.onset, on, ONS)
         if end < float("inf"):
-            rewriting.add(track, int(end), off)
+            rewriting.add(track, int(end), off, OFFS)
     left_out = f", {omitted} left out as their new pitch sounds there" if omitted else ""
     return rewriting.score(), f"{len(notes) - omitted} notes{left_out}{stay}"
 

@@ -10,8 +10,8 @@ from midillm_jax.music.clock import tempo_map
 from midillm_jax.music.edit_plan import TEMPO_BOUNDS, Amount
 from midillm_jax.music.instruments import PROGRAM_NAMES
 from midillm_jax.music.parts import Part, ScoreNote, ScoreNotes, is_drums
-from midillm_jax.music.placement import OFFS, merged
-from midillm_jax.music.score import PROGRAM_CHANGE, SET_TEMPO, Score, meta, meta_data
+from midillm_jax.music.placement import merged
+from midillm_jax.music.score import END_OF_TRACK, PROGRAM_CHANGE, SET_TEMPO, Event, Score, Track, meta, meta_data
 from midillm_jax.music.terms import listed
 
 
@@ -23,6 +23,7 @@ class Rewriting:
         self._messages: dict[int, dict[int, bytes]] = defaultdict(dict)
         self._dropped: dict[int, set[int]] = defaultdict(set)
         self._new: dict[int, list[tuple[int, int, bytes]]] = defaultdict(list)
+        self._set_up: dict[int, list[Event]] = defaultdict(list)
 
     def replace(self, track: int, index: int, message: bytes) -> None:
         """Another message for an event, at its time."""
@@ -32,9 +33,13 @@ class Rewriting:
         """Events to take out; None is none."""
         self._dropped[track].update(index for index in indices if index is not None)
 
-    def add(self, track: int, tick: int, message: bytes, order: int = OFFS) -> None:
-        """A new event, unless told otherwise before all that stands at its tick in the track."""
+    def add(self, track: int, tick: int, message: bytes, order: int) -> None:
+        """A new event; the order within its tick is one of ``placement.py``'s."""
         self._new[track].append((tick, order, message))
+
+    def set_up(self, track: int, tick: int, message: bytes) -> None:
+        """A new event before what sounds at its tick, but behind what is said there of the file and the track."""
+        self._set_up[track].append(Event(tick, message))
 
     def score(self) -> Score:
         """The score with all that was asked for."""
@@ -45,7 +50,19 @@ class Rewriting:
                 events[index] = events[index]._replace(message=message)
             tracks[track] = tuple(events)
         tracks = [merged(track, self._dropped[number], self._new[number]) for number, track in enumerate(tracks)]
+        for track, setups in self._set_up.items():
+            for setup in setups:
+                tracks[track] = _with_setup(tracks[track], setup)
         return dataclasses.replace(self._score, tracks=tuple(tracks))
+
+
+def _with_setup(track: Track, setup: Event) -> Track:
+    def is_behind(event: Event) -> bool:
+        is_of_channel = event.message[0] < 0xF0
+        return (event.tick, is_of_channel) >= (setup.tick, True) or event.message == END_OF_TRACK
+
+    at = next((index for index, event in enumerate(track) if is_behind(event)), len(track))
+    return (*track[:at], setup, *(event._replace(tick=max(event.tick, setup.tick)) for event in track[at:]))
 
 
 def play_on(score: Score, music: ScoreNotes, start: int, end: int, parts: frozenset[Part], program: int) -> Score:
@@ -75,10 +92,10 @@ def play_on(score: Score, music: ScoreNotes, start: int, end: int, parts: frozen
             if choice.event is not None and choice.tick >= start:
                 rewriting.replace(*choice.event, message)
             else:
-                rewriting.add(ours[0].part.track, start, message)
+                rewriting.set_up(ours[0].part.track, start, message)
             if after := [note for note in choice.notes if note.onset >= end]:
                 message = bytes((PROGRAM_CHANGE | channel % 16, choice.program))
-                rewriting.add(after[0].part.track, end, message)
+                rewriting.set_up(after[0].part.track, end, message)
     return rewriting.score()
 
 
@@ -103,7 +120,7 @@ def _choices(score: Score, music: ScoreNotes, channel: int, notes: list[ScoreNot
         if event.message[0] == message
     ]
     changes.sort()
-    ends = [change[:3] for change in changes[0:]] + [(float("inf"), 0, 0)]
+    ends = [change[:3] for change in changes] + [(float("inf"), 0, 0)]
     begins = [(-1, 0, 0), *ends]
     programs = [0, *(change[3] for change in changes)]
     for number, program in enumerate(programs):
@@ -135,10 +152,10 @@ def at_tempo(score: Score, start: int, end: int, amount: Amount) -> Score:
         elif start <= tick < end:
             rewriting.replace(track, index, _tempo(score, tempo, amount))
     if amount.kind == "to" or not any(tick == start for _, _, tick, _ in found):
-        rewriting.add(home, start, _tempo(score, before, amount))
+        rewriting.set_up(home, start, _tempo(score, before, amount))
     if end < score.end_tick() and not any(tick == end for _, _, tick, _ in found):
         after = [tempo for tick, tempo in zip(tempos.ticks, tempos.tempos, strict=True) if tick <= end][-1]
-        rewriting.add(home, end, meta(SET_TEMPO, after.to_bytes(3, "big")))
+        rewriting.set_up(home, end, meta(SET_TEMPO, after.to_bytes(3, "big")))
     return rewriting.score()
 
 
