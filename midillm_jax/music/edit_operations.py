@@ -23,7 +23,7 @@ from midillm_jax.music.edit_plan import (
 from midillm_jax.music.edit_setup import Rewriting, at_tempo, play_on
 from midillm_jax.music.edit_span import ticks
 from midillm_jax.music.parts import Part, ScoreNote, ScoreNotes, is_drums, read_notes
-from midillm_jax.music.placement import OFFS, ONS, Placement, TimedNote
+from midillm_jax.music.placement import OFFS, ONS, Placement, TimedNote, room
 from midillm_jax.music.score import NOTE_OFF, NOTE_ON, Score
 from midillm_jax.music.thinning import superfluous
 from midillm_jax.music.vocab import PITCHES
@@ -103,14 +103,14 @@ def _applied(
         return _pitched(score, operation, target, music)
     notes = [note for note in music.notes if target.holds(note)]
     if isinstance(operation, Velocity):
-        return _with_velocities(score, operation, notes), f"{len(notes)} notes"
+        return _with_velocities(score, operation, notes), _count(notes)
     gone = notes
     if isinstance(operation, Thin):
         gone = superfluous(notes, operation.percent, bar_map(score), score.ticks_per_beat, seed)
     rewriting = Rewriting(score)
     for note in gone:
         rewriting.drop(note.part.track, note.on, note.off)
-    return rewriting.score(), f"{len(gone)} of {len(notes)} notes taken out"
+    return rewriting.score(), f"{len(gone)} of {_count(notes)} taken out"
 
 
 def _pitched(
@@ -128,16 +128,20 @@ def _pitched(
     notes = [note for note in music.notes if target.holds(note)]
     if isinstance(operation, Reinstrument):
         changed = play_on(score, music, target.start, target.end, parts, operation.program)
-        return changed, f"{len(notes)} notes{stay}"
+        return changed, f"{_count(notes)}{stay}"
     beyond = [note for note in notes if not 0 <= note.pitch + operation.semitones < PITCHES]
     if beyond:
         raise UserError(
-            f"{score.name}: {len(beyond)} of {len(notes)} notes would leave MIDI's pitches, 0 to {PITCHES - 1}; "
+            f"{score.name}: {len(beyond)} of {_count(notes)} would leave MIDI's pitches, 0 to {PITCHES - 1}; "
             "move them less"
         )
     if isinstance(operation, Double):
         return _doubled(score, operation, notes, music, stay)
     return _transposed(score, operation.semitones, notes, music, stay)
+
+
+def _count(notes: list[ScoreNote]) -> str:
+    return f"{len(notes)} note{'' if len(notes) == 1 else 's'}"
 
 
 def _with_velocities(score: Score, operation: Velocity, notes: list[ScoreNote]) -> Score:
@@ -171,7 +175,7 @@ def _transposed(
 ) -> tuple[Score, str]:
     """The notes at other pitches. One channel cannot sound a pitch twice, so notes that are not moved come first.
 
-    A moved note ends where one of them begins at its new pitch, and is left out where one sounds already.
+    A moved note finds its place beside them as new notes do in ``edit.replace_span``, or is left out.
     """
     moved = set(notes)
     staying: dict[tuple[int, int], list[tuple[int, float, int]]] = {}
@@ -193,23 +197,20 @@ def _transposed(
                 pressure = score.tracks[track][index].message[2]
                 rewriting.replace(track, index, bytes((_AFTERTOUCH | channel, pitch, pressure)))
         others = staying.get((note.part.channel, pitch), ())
-        near = [each for each in others if each[0] <= end and note.onset <= each[1]]
-        if not near:
+        if not any(begin <= end and note.onset <= until for begin, until, _ in others):
             rewriting.replace(track, note.on, on)
             if note.off is not None:
                 own = score.tracks[track][note.off].message
                 rewriting.replace(track, note.off, bytes((own[0], pitch, own[2])))
             continue
         rewriting.drop(track, note.on, note.off)
-        # Another track's events at the same tick may come before or behind ours.
-        clear = min((begin - (of not in (track, -1)) for begin, _, of in near if begin > note.onset), default=end)
-        end = min(end, clear)
-        if any(begin <= note.onset < until + (of not in (track, -1)) for begin, until, of in near) or end <= note.onset:
+        found = room(others, track, note.onset, end, float("inf"))
+        if found is None:
             omitted += 1
             continue
-        rewriting.add(track, note.onset, on, ONS)
-        if end < float("inf"):
-            rewriting.add(track, int(end), off, OFFS)
+        rewriting.add(track, found[0], on, ONS)
+        if found[1] < float("inf"):
+            rewriting.add(track, int(found[1]), off, OFFS)
     left_out = f", {omitted} left out as their new pitch sounds there" if omitted else ""
     return rewriting.score(), f"{len(notes) - omitted} notes{left_out}{stay}"
 

@@ -161,17 +161,8 @@ class Placement:
 
     def _fit(self, lane: Part, note: TimedNote) -> tuple[int, int] | None:
         """When a note can sound beside those that the file keeps of its pitch on its channel."""
-        on, off = note.on, note.off
-        for tick, end, track in sorted(self._busy.get((lane.channel, note.pitch), ())):
-            # Another track's events at the same tick may come before or behind ours.
-            guard = 0 if track in (lane.track, -1) else 1
-            if tick - guard <= on < end + guard:
-                if end + guard > note.on + (note.off - note.on) / 2:
-                    return None
-                on = int(end) + guard
-            elif on < tick - guard < off:
-                off = tick - guard
-        return (on, off) if on < min(off, self._end) else None
+        found = room(self._busy.get((lane.channel, note.pitch), ()), lane.track, note.on, note.off, self._end)
+        return found and (found[0], int(found[1]))
 
     def _lift_pedal(self, lane: Part, tick: int) -> None:
         """Lifts a pedal that would hold all new notes of a channel, as the file never does."""
@@ -203,6 +194,27 @@ class Placement:
             self._score,
             tracks=tuple(merged(track, self._dropped[number], new[number]) for number, track in enumerate(tracks)),
         )
+
+
+def room(
+    others: Iterable[tuple[int, float, int]], track: int, on: int, off: float, limit: float
+) -> tuple[int, float] | None:
+    """When a note of a track can sound beside others of its pitch on its channel, given as (begin, end, track).
+
+    It ends where one of them begins, and begins where one ends, if half of its length is left then and it is before the
+    limit. None if there is no room.
+    """
+    begin, end = on, off
+    for tick, until, of in sorted(others):
+        # Another track's events at the same tick may come before or behind ours.
+        guard = 0 if of in (track, -1) else 1
+        if tick - guard <= begin < until + guard:
+            if until + guard > on + (off - on) / 2:
+                return None
+            begin = int(until) + guard
+        elif begin < tick - guard < end:
+            end = tick - guard
+    return (begin, end) if begin < min(end, limit) else None
 
 
 def merged(track: Track, dropped: set[int], new: list[tuple[int, int, bytes]]) -> Track:
