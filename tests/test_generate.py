@@ -249,3 +249,59 @@ def test_a_models_folder_recommends_how_to_sample(
     with pytest.raises(SystemExit):
         run("--model", str(tame), "--out", str(tmp_path / "four"))
     assert "generation_config.json: top_p is 7" in capsys.readouterr().err
+
+
+def test_a_file_is_edited_by_words_without_a_model(
+    song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    out = ("--out", str(tmp_path / "out"), "--model", "no-model-here")
+    run("edit", str(song), "mute the drums and play everything an octave up in bars 1-2", *out)
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[:2] == ["all: remove [drums]", "bars 1-2: transpose +12 semitones [all]"]
+    (written,) = (tmp_path / "out").glob("*.mid")
+    assert shown.out.startswith(f"{written}: all: remove [drums]: ")
+    old, new = (read_notes(read_score(path.read_bytes())).notes for path in (song, written))
+    assert {note.part.program for note in new} == {note.part.program for note in old} - {128}
+
+
+def test_a_plan_is_shown_changed_and_done(
+    model: Path, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run("edit", str(song), "mute the drums", "--show", "--out", str(tmp_path / "out"))
+    shown = capsys.readouterr().out
+    assert shown == "all: remove [drums]\n"
+    assert not (tmp_path / "out").exists()
+    plan = tmp_path / "plan.txt"
+    plan.write_text(shown.replace("remove", 'regenerate "wild"') + '# a line for people\nall: add "a harp"\n')
+    run("edit", str(song), "--plan", str(plan), "--model", str(model), "--out", str(tmp_path / "out"))
+    (written,) = (tmp_path / "out").glob("*.mid")
+    old, new = (read_notes(read_score(path.read_bytes())).notes for path in (song, written))
+    assert {note.part.program for note in new} <= {note.part.program for note in old} | {46}
+    assert any(note.part.program == 46 for note in new)
+    kept = [(note.onset, note.pitch) for note in old if note.part.program != 128]
+    assert set(kept) <= {(note.onset, note.pitch) for note in new}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ((), "say what to change"),
+        (("make the chorus louder",), "'chorus' is not understood"),
+        (("mute the bagpipe",), "has no 'bagpipe'"),
+        (("mute the drums in bars 900-901",), "bars 900-901"),
+        (("--plan", "PLAN"), "line 1"),
+    ],
+)
+def test_an_edit_that_cannot_be_done_leaves_nothing(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: tuple[str, ...], said: str
+) -> None:
+    plan = tmp_path / "plan.txt"
+    plan.write_text("all: dance\n")
+    given = [str(plan) if word == "PLAN" else word for word in asked]
+    with pytest.raises(SystemExit) as ended:
+        run("edit", str(song), *given, "--out", str(tmp_path / "out"))
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
