@@ -31,6 +31,8 @@ class Sampling:
     generation_config.json) if not given."""
     top_p: float | None = None
     """Only the most likely ids that together hold this probability can be drawn; likewise."""
+    guidance: float = request.MusicRequest.guidance
+    """How much the prompt counts: 1 as trained, 2 to 5 more, at twice the work (jax engine only)."""
     backend: compose.Backend = "auto"
     """Engine (docs/serving.md); auto takes llamacpp for a GGUF export, else jax where it is installed."""
     quantization: str | None = None
@@ -40,7 +42,9 @@ class Sampling:
 
     def wanted(self, **more: object) -> request.MusicRequest:
         """The same for midillm_jax.inference, where what is not given has a default."""
-        asked = {name: getattr(self, name) for name in ("prompt", "outputs", "seed", "temperature", "top_p")}
+        asked = {
+            name: getattr(self, name) for name in ("prompt", "outputs", "seed", "temperature", "top_p", "guidance")
+        }
         given = {name: value for name, value in asked.items() if value is not None or name == "prompt"}
         return request.MusicRequest(**given, **more)  # type: ignore[arg-type]
 

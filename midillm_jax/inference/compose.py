@@ -202,7 +202,8 @@ def lay_out(request: MusicRequest, tokenizer: Tokenizer, *, closes: bool, sequen
     Raises:
         UserError: the prompt leaves no room for music in a sequence.
     """
-    prompt = (*prompt_ids(tokenizer, request.prompt), tokenizer.vocab_size + AUTOREGRESS)
+    flag = tokenizer.vocab_size + AUTOREGRESS
+    prompt = (*prompt_ids(tokenizer, request.prompt), flag)
     room = (sequence_length - len(prompt)) // 3
     if room < _LEAST_TRIPLES:
         raise UserError(
@@ -220,9 +221,17 @@ def lay_out(request: MusicRequest, tokenizer: Tokenizer, *, closes: bool, sequen
             top_p=request.top_p,
             seed=request.seed,
             output=output,
+            **guidance(request, tokenizer, flag),
         )
         for output in range(request.outputs)
     ]
+
+
+def guidance(request: MusicRequest, tokenizer: Tokenizer, flag: int) -> dict[str, Any]:
+    """What of a token request says how much the prompt counts; where there is none, nothing does."""
+    if request.prompt is None or request.guidance == 1:
+        return {}
+    return {"guidance": request.guidance, "unprompted": (*prompt_ids(tokenizer, None), flag)}
 
 
 def compose(model: MusicModel, request: MusicRequest, report: Callable[[Progress], None] | None = None) -> Composed:

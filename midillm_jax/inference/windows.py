@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from midillm_jax.errors import UserError
-from midillm_jax.inference.compose import MusicModel
+from midillm_jax.inference.compose import MusicModel, guidance
 from midillm_jax.inference.engine import Stage
 from midillm_jax.inference.request import MAX_SEEDS, MusicRequest, TokenRequest
 from midillm_jax.music import anticipation, grammar
@@ -196,6 +196,7 @@ def window(
             output=output,
             history=tuple(history.tolist()),
             controls=tuple(controls.tolist()),
+            **guidance(request, model.tokenizer, flag),
         ),
     )
 
