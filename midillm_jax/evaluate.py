@@ -2,6 +2,7 @@
 
 ``python -m midillm_jax.evaluate runs RUN [RUN ...] --out DIR`` compares training runs: curves, figures, settings.
 ``python -m midillm_jax.evaluate compare A B`` compares two models' results: which is better, and by how much.
+``python -m midillm_jax.evaluate listen A B --out FILE`` makes a page on which people say which of two they prefer.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import paired, protocol, runs, runs_page
+from midillm_jax.evaluation import listening, listening_page, paired, protocol, runs, runs_page
 from midillm_jax.evaluation.generation import Sampling
 from midillm_jax.files import write_whole
 from midillm_jax.inference.request import MusicRequest
@@ -81,14 +82,56 @@ class CompareArguments:
     """File for the comparison as JSON."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ListenArguments:
+    """Makes a page for a blind listening test of two models' music, or scores what listeners said on it."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="A B")] = ()
+    """Two folders that `python -m midillm_jax.evaluate --out` wrote, with music for the same prompts."""
+    out: Path | None = None
+    """The page to write, one .html file with all its sound."""
+    pairs: int = 12
+    """Prompts asked about at most."""
+    seconds: float = 45.0
+    """Of each piece's beginning that is played."""
+    seed: int = 0
+    """Draws the prompts, and which model stands first."""
+    score: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE ...")] = ()
+    """Results that listeners downloaded from the page, to be added up."""
+
+
 def main(arguments: list[str]) -> None:
-    """Evaluates a model, or compares runs or results where the first argument says so."""
+    """Evaluates a model; or compares runs or results, or lets people listen, where the first argument says so."""
     if arguments[:1] == ["runs"]:
         _compare_runs(arguments[1:])
     elif arguments[:1] == ["compare"]:
         _compare_results(arguments[1:])
+    elif arguments[:1] == ["listen"]:
+        _listen(arguments[1:])
     else:
         _evaluate(arguments)
+
+
+def _listen(arguments: list[str]) -> None:
+    """Ends with where the page is, or with a sentence a question."""
+    prog = "python -m midillm_jax.evaluate listen"
+    chosen = commands.parse(ListenArguments, arguments, prog=prog, description=ListenArguments.__doc__)
+    if chosen.score:
+        if chosen.folders or chosen.out is not None:
+            raise UserError("--score adds up results; leave out the folders and --out, or leave out --score")
+        for line in listening.score(chosen.score).lines():
+            print(line)
+        return
+    if len(chosen.folders) != 2 or chosen.out is None:
+        raise UserError(
+            f"{len(chosen.folders)} folders and {'no --out' if chosen.out is None else '--out'}: expected A B --out "
+            "FILE.html to make a page, or --score FILE to read results"
+        )
+    test = listening.draw(*chosen.folders, chosen.pairs, chosen.seed)
+    with _Progress() as progress:
+        sounds = listening.sounds(test, chosen.seconds, lambda done, total: progress.tell("playing", done, total))
+    write_whole(chosen.out, listening_page.render(test, sounds))
+    print(f"{chosen.out} asks about {len(test.pairs)} pairs; open it in a browser, it needs nothing else")
 
 
 def _compare_results(arguments: list[str]) -> None:
