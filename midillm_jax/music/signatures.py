@@ -72,6 +72,11 @@ class Signatures:
         scarce = self.notes < LEAST_NOTES or self.seconds < LEAST_SECONDS
         return scarce or self.silent_share > MOST_SILENCE or self.longest_silence > LONGEST_SILENCE
 
+    @property
+    def rejected(self) -> bool:
+        """Any of the three."""
+        return self.looping or self.flooded or self.empty
+
 
 def signatures(table: NoteTable) -> Signatures:
     """The signs in a piece; one without notes is empty and nothing else."""
