@@ -18,11 +18,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import listening, listening_page, paired, protocol, runs, runs_page
+from midillm_jax.evaluation import further, listening, listening_page, paired, protocol, runs, runs_page
 from midillm_jax.evaluation.generation import Sampling
 from midillm_jax.files import write_whole
 from midillm_jax.inference.request import MusicRequest
 
+_PIECES = 48
 _LINE_SECONDS = 5.0
 """Time between progress lines of one stage where there is no terminal."""
 
@@ -42,8 +43,8 @@ class Arguments:
     """Folder for the page, the numbers and the music."""
     prompts_file: Path | None = None
     """Prompts to make music from, one a line, instead of the held-out captions."""
-    pieces: int = 48
-    """Held-out pieces to score, and their captions to make music from."""
+    pieces: int | None = None
+    """Held-out pieces to score, and their captions to make music from; if not given 48, or with --ids all."""
     seed: int = 0
     """Draws the pieces and the music."""
     show: int = 6
@@ -58,6 +59,17 @@ class Arguments:
     """No note starts later than this."""
     max_notes: int = MusicRequest.max_notes
     """Notes a piece has at most."""
+    ids: Path | None = None
+    """Names of the only pieces to score, those of a published set: one a line, or MidiCaps' train.json, whose column
+    test_set counts. They may be of the test split."""
+    near_duplicates: bool = False
+    """Also give the scores without held-out pieces that nearly are a piece of the train split."""
+    text: Path | None = None
+    """Held-out text that is scored too: a folder that `python -m midillm_jax.prepare text` made, or text files."""
+    text_tokens: int = further.Settings.text_tokens
+    """Of text; whole documents are drawn until there are as many."""
+    base: Path | None = None
+    """The text model that the model was trained from, for how far its words have moved from it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,11 +181,13 @@ def _evaluate(arguments: list[str]) -> None:
         data=chosen.data,
         out=chosen.out,
         prompts_file=chosen.prompts_file,
-        pieces=chosen.pieces,
+        pieces=_PIECES if chosen.pieces is None and chosen.ids is None else chosen.pieces,
         seed=chosen.seed,
         show=chosen.show,
         runs=chosen.runs,
         sampling=Sampling(chosen.temperature, chosen.top_p, chosen.max_notes, chosen.seconds),
+        ids=chosen.ids,
+        further=further.Settings(chosen.text, chosen.text_tokens, chosen.base, chosen.near_duplicates),
     )
     commands.enable_compile_cache()
     with _Progress() as progress:
