@@ -129,8 +129,8 @@ class Further:
             found.append(subsets.section("Failed pieces", note, self.sound, self.whole))
         if self.duplicates is not None:
             note = (
-                f"{self.duplicates} of the held-out pieces share {round(100 * near_duplicates.THRESHOLD)} % or more of their runs "
-                "of intervals with a piece of the train split."
+                f"{self.duplicates} of the held-out pieces share {round(100 * near_duplicates.THRESHOLD)} % or more of "
+                "their runs of intervals with a piece of the train split."
             )
             if self.new is None:
                 found.append(f'<h2>Near duplicates</h2><article class="card"><p>{html.escape(note)}</p></article>')
