@@ -29,9 +29,7 @@ from midillm_jax.data.captioning import caption_files
 from midillm_jax.data.demo import write_band
 from midillm_jax.evaluation import degraded, measures
 from midillm_jax.evaluation.degraded import Draw
-from midillm_jax.evaluation.likelihood import Unigram, cut
-from midillm_jax.evaluation.measures import WINDOW, Finding
-from midillm_jax.evaluation.ngram import Ngram
+from midillm_jax.evaluation.measures import Finding
 
 MANIFEST = "MANIFEST.tsv"
 
@@ -45,17 +43,6 @@ def draw(corpus: Path | None, pieces: int, seed: int) -> Draw:
         captions, manifest = Path(made) / "captions.jsonl", corpus / MANIFEST
         caption_files([str(corpus)], captions, manifest=manifest if manifest.is_file() else None, workers=1)
         return degraded.draw(captions, pieces, seed)
-
-
-def count(drawn: Draw) -> tuple[Unigram, Ngram]:
-    """The models of the pieces that are not drawn."""
-    unigram, ngram = Unigram(), Ngram()
-    for table in drawn.others:
-        windows = [window.amt_ids for window in cut(table, WINDOW)]
-        ngram.add(windows)
-        for window in windows:
-            unigram.add(window)
-    return unigram, ngram
 
 
 def cells(finding: Finding) -> list[str]:
@@ -80,7 +67,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     drawn = draw(arguments.corpus, arguments.pieces, arguments.seed)
-    unigram, ngram = count(drawn)
+    unigram, ngram = measures.count(drawn.others)
     print(f"writing what {len(drawn.others):,} pieces taught the 5-gram", file=sys.stderr)
     sets = degraded.degrade(drawn.examples, ngram, arguments.seed)
     found = measures.find(

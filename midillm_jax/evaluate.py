@@ -24,6 +24,7 @@ from midillm_jax.files import write_whole
 from midillm_jax.inference.request import MusicRequest
 
 _PIECES = 48
+"""Held-out pieces that are scored where neither --pieces nor --ids says how many."""
 _LINE_SECONDS = 5.0
 """Time between progress lines of one stage where there is no terminal."""
 

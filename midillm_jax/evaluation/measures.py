@@ -128,6 +128,17 @@ class Finding:
         return dataclasses.asdict(self) | {"claims": sorted(self.claims), "kept": self.kept, "order": self.order()}
 
 
+def count(tables: Sequence[NoteTable]) -> tuple[Unigram, Ngram]:
+    """The unigram and the 5-gram of these pieces, each cut into windows from its start on."""
+    unigram, ngram = Unigram(), Ngram()
+    for table in tables:
+        windows = [window.amt_ids for window in cut(table, WINDOW)]
+        ngram.add(windows)
+        for window in windows:
+            unigram.add(window)
+    return unigram, ngram
+
+
 def find(
     sets: Mapping[str, Outputs],
     references: Sequence[NoteTable],

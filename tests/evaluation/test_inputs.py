@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from midillm_jax.data.shards import Manifest, Piece, ShardWriter, SplitName, pack_piece, write_manifest
+from midillm_jax.data.shards import Manifest, Piece, ShardWriter, Split, SplitName, pack_piece, write_manifest
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation import inputs
 from midillm_jax.evaluation.inputs import HeldOut, Named, open_pairs, read_held_out
@@ -77,7 +77,7 @@ def test_of_a_large_train_split_it_counts_a_share_of_the_pieces(
 
 def test_a_named_set_is_looked_for_in_all_that_is_held_out(tokenizer: Tokenizer, tmp_path: Path) -> None:
     """Names are those of files; what stands in the train split, or nowhere, is counted and not scored."""
-    splits = {}
+    splits: dict[str, Split] = {}
     numbers: dict[SplitName, range] = {"train": range(10), "validation": range(10, 13), "test": range(13, 18)}
     for name, part in numbers.items():
         with ShardWriter(tmp_path, name) as writer:

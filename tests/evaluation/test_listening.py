@@ -107,9 +107,9 @@ def test_the_page_needs_no_network_and_shows_no_names(two: tuple[Path, Path], tm
 
 def test_without_sound_there_is_no_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    silent_folders = [folder(tmp_path / name, 50, PROMPTS, audio=False) for name in "ab"]
+    a, b = (folder(tmp_path / name, 50, PROMPTS, audio=False) for name in "ab")
     with pytest.raises(UserError, match=r"no audio of this piece.*FluidSynth or a soundfont is missing .*picture will"):
-        sounds(draw(*silent_folders, pairs=2, seed=0), 45, silent)
+        sounds(draw(a, b, pairs=2, seed=0), 45, silent)
 
 
 def test_pieces_are_played_from_their_start_as_long_as_asked(tmp_path: Path) -> None:
