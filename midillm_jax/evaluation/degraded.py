@@ -94,7 +94,7 @@ def draw(captions: Path, pieces: int, seed: int) -> Draw:
 
 
 def _kind(row: Mapping[str, Any], folders: bool) -> str:
-    return Path(row["location"]).parent.name if folders else str(row["genre"][0])
+    return Path(row["location"]).parent.name if folders else "".join(row.get("genre", [])[:1])
 
 
 def _caption(row: Mapping[str, Any]) -> str:
