@@ -49,7 +49,7 @@ def test_what_is_claimed_is_seen(on_real_music: dict[str, Finding], measure: str
 @pytest.mark.slow
 def test_the_5_gram_puts_real_music_before_scrambled_and_that_before_noise(on_real_music: dict[str, Finding]) -> None:
     found = on_real_music["bits a note, 5-gram"]
-    assert found.steps[SCRAMBLED].seen
+    assert found.gaps[SCRAMBLED].seen, "beside the same pieces; the step before it is of other ones"
     assert found.steps[NOISE].seen
     assert found.scores[SHUFFLED] == found.scores[REAL], "captions play no part"
 
