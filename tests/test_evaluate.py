@@ -144,7 +144,8 @@ def test_a_second_run_does_nothing(
     assert said[1].startswith("bits a note on 10 unseen pieces: ")
     assert said[2].startswith("bits a note of a 5-gram on them: ")
     assert said[3].startswith("drums as asked on 10 unseen prompts: ")
-    assert said[4] == f"the page is {evaluated / 'index.html'}"
+    assert said[4].startswith("failed music: ")
+    assert said[5] == f"the page is {evaluated / 'index.html'}"
 
 
 def test_an_interrupted_run_goes_on(
@@ -197,6 +198,44 @@ def test_other_prompts_in_the_same_folder(
     ]
 
 
+def test_a_named_set_with_text_beside_its_base(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three held-out pieces, one of the train split and one that is nowhere; the base is the model itself."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    names = [json.loads(line)["location"] for line in (corpus / "band" / "captions.jsonl").read_text().splitlines()]
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join([*(Path(name).stem for name in names[30:33]), Path(names[0]).stem, "nowhere"]))
+    text = tmp_path / "text"
+    text.mkdir()
+    for number in range(10):
+        (text / f"{number}.txt").write_text(f"A waltz in 3/4, number {number}, with drums and a slow piano.")
+    out = tmp_path / "out"
+    more = ["--ids", str(ids), "--text", str(text), "--base", str(corpus / "model"), "--near-duplicates", "--show", "0"]
+    evaluate.main(arguments(corpus, out, *more))
+    found = results(out)
+    assert found["bits_per_note"]["pieces"] == len(found["pieces"]) == 3
+    assert {piece["prompt_from"] for piece in found["pieces"]} == set(names[30:33])
+    (note,) = [note for note in found["notes"] if "named set" in note]
+    assert note == (
+        "Of the 5 ids of the named set 3 are among the held-out pieces; 1 stand in the train split and are not scored."
+    )
+    scored = found["further"]["text"]
+    assert scored["documents"] == 10
+    # Hardly better or worse than a guess among 320 ids, which is 5.77 nats.
+    assert scored["nats_a_token"]["value"] == pytest.approx(np.log(320), abs=0.3)
+    assert scored["divergence"]["value"] == pytest.approx(0, abs=1e-4)
+    assert isinstance(found["further"]["near_duplicates"]["held_out"], int)
+    page = (out / "index.html").read_text()
+    assert "nats a token (perplexity" in page
+    assert "named set <b>ids.txt</b>" in page
+    assert "nats a token from the base" in capsys.readouterr().out
+    (out / "results.json").unlink()
+    monkeypatch.setattr("midillm_jax.evaluation.text_scores.score", lambda *_: pytest.fail("the nats were kept"))
+    evaluate.main(arguments(corpus, out, *more))
+    assert results(out) == found
+
+
 def test_results_can_be_compared(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With themselves: every measure is there, and nothing is resolved."""
     evaluate.main(["compare", str(evaluated), str(evaluated)])
@@ -216,6 +255,9 @@ def test_results_can_be_compared(evaluated: Path, capsys: pytest.CaptureFixture[
         (["--runs", "nowhere"], "nowhere: holds no log.csv"),
         (["--prompts-file", "nowhere"], "--prompts-file nowhere: cannot be read"),
         (["--pieces", "0"], "--pieces 0"),
+        (["--ids", "nowhere"], "nowhere: no such file"),
+        (["--text", "nowhere"], "nowhere"),
+        (["--base", "nowhere"], "--base nowhere: the distance is taken on text; give --text too"),
         (["--top-p", "0"], "top_p is 0"),
         (["--seed", "-1"], "seed is -1"),
     ],

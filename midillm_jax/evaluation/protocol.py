@@ -3,6 +3,7 @@
     index.html         the page (report.py)
     results.json       every score, written last: a folder that has one is finished
     likelihood.json    nats of each held-out piece
+    text.json          nats of each document, where text is scored (further.py)
     pieces/            generated music (generation.py), and pictures and sound of those shown
 
 Every part is kept under a fingerprint of what decides it, so that the same command goes on where it was interrupted
@@ -20,19 +21,14 @@ from typing import Any
 import numpy as np
 
 from midillm_jax.data.shards import Piece
+from midillm_jax.data.splits import read_ids
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import curves, generation, inputs, music_scores, report
+from midillm_jax.evaluation import curves, further, generation, inputs, music_scores, report
 from midillm_jax.evaluation.generation import Generated, Sampling
 from midillm_jax.evaluation.inputs import HeldOut, Prompt
-from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, sounding, summarize
+from midillm_jax.evaluation.likelihood import PieceNats, cut, sounding, summarize
 from midillm_jax.evaluation.prompt_players import asks_for_drums
-from midillm_jax.evaluation.symbolic import (
-    DrumsAsAsked,
-    InstrumentsAsAsked,
-    drums_as_asked,
-    has_drums,
-    instruments_as_asked,
-)
+from midillm_jax.evaluation.symbolic import has_drums
 from midillm_jax.files import write_whole
 from midillm_jax.inference import compose
 from midillm_jax.inference.request import MusicRequest
@@ -41,7 +37,7 @@ from midillm_jax.music import render
 from midillm_jax.text.prompt import music_room, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
-FORMAT = 4
+FORMAT = 5
 """Of results.json; raised when a score changes its meaning, so that results of an older one are not taken for it."""
 PAGE, RESULTS, LIKELIHOOD = "index.html", "results.json", "likelihood.json"
 
@@ -57,11 +53,15 @@ class Settings:
     data: Path
     out: Path
     prompts_file: Path | None
-    pieces: int
+    pieces: int | None
+    """At most; None for all."""
     seed: int
     show: int
     runs: tuple[Path, ...]
     sampling: Sampling
+    ids: Path | None
+    """File of a named set; only its pieces are scored."""
+    further: further.Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,16 +81,18 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     Raises:
         UserError: a folder or file is missing or does not fit.
     """
-    if settings.pieces < 1 or settings.show < 0:
+    if (settings.pieces is not None and settings.pieces < 1) or settings.show < 0:
         raise UserError(f"--pieces {settings.pieces} --show {settings.show}: expected 1 or more, and 0 or more")
     # Out of range, they are refused here, before hours of work.
     MusicRequest(None, seed=settings.seed, **dataclasses.asdict(settings.sampling))
     tell("reading the model's files", 0, None)
     runs = [curves.read_run(folder) for folder in settings.runs]
     identity = inputs.model_fingerprint(settings.model)
-    train, validation = inputs.open_pairs(settings.data)
+    train, splits = inputs.open_pairs(settings.data, named=settings.ids is not None)
+    ids = None if settings.ids is None else read_ids(str(settings.ids))
     prompts = None if settings.prompts_file is None else inputs.read_prompts(settings.prompts_file)
     silence = _no_audio()
+    planned = further.plan(settings.further, settings.model, settings.seed)
     decisive = {
         "format": FORMAT,
         "model": identity,
@@ -102,6 +104,8 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "show": settings.show,
         "runs": [dataclasses.asdict(run) for run in runs],
         "audio": silence is None,
+        "ids": None if ids is None else inputs.fingerprint(sorted(ids)),
+        "further": planned.identity,
     }
     key = inputs.fingerprint(decisive)
     finished = _finished(settings.out, key)
@@ -113,14 +117,16 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     length = hf_config.row_length(settings.model)
     held_out = inputs.read_held_out(
         train,
-        validation,
+        splits,
         tokenizer,
         length,
         pieces=settings.pieces,
         seed=settings.seed,
+        ids=ids,
         report=lambda done, total: tell("counting the train split", done, total),
     )
-    likelihood = _likelihood(settings, identity, held_out, tokenizer, length, tell)
+    nats = _nats(settings, identity, held_out, tokenizer, length, tell)
+    likelihood = summarize(nats, settings.seed)
     generated = generation.generate(
         lambda: compose.load_model(settings.model),
         identity,
@@ -131,10 +137,12 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         lambda done, total, stage: tell(stage, done, total),
     )
     unseen = [piece for piece in generated if piece.prompt.text not in held_out.train_captions]
-    drums, instruments = _symbolic(unseen, settings.seed)
+    drums, instruments = music_scores.symbolic_scores(unseen, settings.seed)
     music = music_scores.score(
         generated, unseen, held_out.pieces, settings.seed, lambda done, total: tell("listening", done, total)
     )
+    text = further.score_text(planned, settings.model, identity, length, settings.out, settings.seed, tell)
+    more = further.score(planned, text, train, held_out, nats, generated, unseen, music, settings.seed, tell)
     pieces, problems = _pictures_and_sound(generated, settings.show, silence, tell)
     notes = [*_left_out(held_out, length, len(generated) - len(unseen)), *problems]
     page = report.Report(
@@ -146,15 +154,19 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         runs=runs,
         pieces=pieces,
         notes=notes,
+        further=more.sections(),
     )
+    lines = (*likelihood.lines(), drums.line(), *more.lines())
     write_whole(settings.out / PAGE, report.render(page, settings.out))
     results = {
         "key": key,
         "inputs": decisive,
+        "lines": lines,
         "bits_per_note": likelihood.to_json(),
         "drums_as_asked": drums.to_json(),
         "instruments_as_asked": None if instruments is None else instruments.to_json(),
         "music": music.to_json(),
+        "further": more.to_json(),
         "row_length": length,
         "passed_over": {
             "known_notes": held_out.known_notes,
@@ -166,7 +178,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "pieces": [_piece_json(piece, held_out.train_captions) for piece in pieces],
     }
     write_whole(settings.out / RESULTS, json.dumps(results, indent=1) + "\n")
-    return Outcome(settings.out / PAGE, (*likelihood.lines(), drums.line()), done_before=False)
+    return Outcome(settings.out / PAGE, lines, done_before=False)
 
 
 def _finished(out: Path, key: str) -> Outcome | None:
@@ -174,8 +186,7 @@ def _finished(out: Path, key: str) -> Outcome | None:
     results = _read_json(out / RESULTS)
     if results is None or results["key"] != key or not (out / PAGE).is_file():
         return None
-    lines = (*results["bits_per_note"]["lines"], results["drums_as_asked"]["line"])
-    return Outcome(out / PAGE, lines, done_before=True)
+    return Outcome(out / PAGE, tuple(results["lines"]), done_before=True)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -194,20 +205,20 @@ def _make_folder(out: Path) -> None:
         raise UserError(f"--out {out}: this folder cannot be made ({error.strerror}); name another") from None
 
 
-def _likelihood(
+def _nats(
     settings: Settings, identity: str, held_out: HeldOut, tokenizer: Tokenizer, length: int, tell: Tell
-) -> Likelihood:
+) -> list[PieceNats]:
     """Scores the held-out pieces, or takes their nats from the folder."""
     texts = [[piece.piece_id, piece.captions[0]] for piece in held_out.pieces]
     key = inputs.fingerprint([FORMAT, identity, texts, length, held_out.train_pieces])
     path = settings.out / LIKELIHOOD
     stored = _read_json(path)
     if stored is not None and stored["key"] == key:
-        return summarize([PieceNats(**fields) for fields in stored["pieces"]], settings.seed)
+        return [PieceNats(**fields) for fields in stored["pieces"]]
     scored = _score_pieces(settings.model, held_out, tokenizer, length, tell)
     document = {"key": key, "pieces": [dataclasses.asdict(piece) for piece in scored]}
     write_whole(path, json.dumps(document, indent=1) + "\n")
-    return summarize(scored, settings.seed)
+    return scored
 
 
 def _score_pieces(model: Path, held_out: HeldOut, tokenizer: Tokenizer, length: int, tell: Tell) -> list[PieceNats]:
@@ -242,16 +253,6 @@ def _score_pieces(model: Path, held_out: HeldOut, tokenizer: Tokenizer, length: 
 def _three(nats: np.ndarray) -> tuple[float, float, float]:
     onset, duration, note = nats.tolist()
     return onset, duration, note
-
-
-def _symbolic(generated: Sequence[Generated], seed: int) -> tuple[DrumsAsAsked, InstrumentsAsAsked | None]:
-    asked = [asks_for_drums(piece.prompt.text) for piece in generated]
-    drums = drums_as_asked(asked, [has_drums(piece.table) for piece in generated], seed)
-    wanted = [piece.prompt.programs for piece in generated]
-    known = [programs for programs in wanted if programs is not None]
-    if not known or len(known) < len(wanted):
-        return drums, None
-    return drums, instruments_as_asked(known, [piece.table.programs() for piece in generated], seed)
 
 
 def _no_audio() -> str | None:
@@ -294,6 +295,8 @@ def _left_out(held_out: HeldOut, length: int, known_prompts: int) -> list[str]:
         f"The unigram was counted on {held_out.train_pieces:,} pieces, the 5-gram on {held_out.ngram_pieces:,} of "
         f"them; rows are {length:,} tokens long."
     ]
+    if held_out.named is not None:
+        sentences.append(held_out.named.line())
     if held_out.known_notes:
         sentences.append(
             f"{held_out.known_notes:,} held-out pieces were passed over because the train split has a piece of the "
@@ -324,6 +327,8 @@ def _facts(settings: Settings, prompts: Sequence[Prompt] | None) -> dict[str, st
         "top-p": f"{sampling.top_p:g}",
         "at most": f"{sampling.max_notes} notes and {sampling.max_seconds:g} s",
     }
+    if settings.ids is not None:
+        facts["named set"] = settings.ids.name
     if prompts is not None:
         facts["prompts of"] = str(settings.prompts_file)
     return facts

@@ -9,7 +9,7 @@ the lower it is: they are read beside real music's, by the area that two distrib
 import bz2
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -202,15 +202,23 @@ def summary(generated: Sequence[Quality], references: Sequence[Quality], seed: i
 
 
 def _nearness(name: str, mine: np.ndarray, theirs: np.ndarray, seed: int) -> Nearness:
-    grid, (kernels, reference_kernels) = _kernels(mine, theirs)
-    density = reference_kernels.mean(1)
+    overlaps = resampled_overlap(mine, theirs)
 
     def scores(weights: np.ndarray) -> np.ndarray:
-        shares = weights / len(mine)
-        return np.stack([shares @ mine, _shared(shares @ kernels.T, density, grid)], axis=1)
+        return np.stack([weights @ mine / len(mine), overlaps(weights)], axis=1)
 
     mean, overlap = bootstrap(scores, len(mine), seed)
     return Nearness(name, len(mine), len(theirs), mean, float(theirs.mean()), overlap)
+
+
+def resampled_overlap(mine: np.ndarray, theirs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The overlapped area as a function of how often each of ``mine`` is drawn, float64 [R, n] -> [R].
+
+    The bandwidths are those of every value drawn once.
+    """
+    grid, (kernels, reference_kernels) = _kernels(mine, theirs)
+    density = reference_kernels.mean(1)
+    return lambda weights: _shared(weights @ kernels.T, density, grid)
 
 
 def values(quality: Quality) -> dict[str, float]:

@@ -50,6 +50,8 @@ class Report:
     pieces: Sequence[ReportPiece]
     notes: Sequence[str]
     """Sentences on what was left out or is missing, such as players."""
+    further: Sequence[str] = ()
+    """Sections that further.py made."""
 
 
 def render(report: Report, folder: Path) -> str:
@@ -61,6 +63,7 @@ def render(report: Report, folder: Path) -> str:
         f'<p class="soft facts">{facts}</p></header>',
         _scores(report),
         _music(report.music),
+        *report.further,
         _runs(report.runs),
         f"<h2>Music</h2>{_lead('The first prompts in the order they were drawn; none was picked by hand.')}",
         f'<div class="grid pieces">{"".join(_piece(piece, folder) for piece in shown)}</div>',
