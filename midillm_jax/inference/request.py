@@ -88,6 +88,7 @@ class MusicRequest:
             programs=self.programs,
             end_ticks=round(self.max_seconds * TICKS_PER_SECOND),
             max_notes=self.max_notes,
+            distinct=True,
             closes=closes,
         )
 

@@ -255,7 +255,7 @@ class RunnerV2(_LogitsProcessorV2):
         self._new.clear()
 
     def _write_row(self, arrays: grammar.LimitArrays, row: grammar.LimitArrays, slot: int) -> None:
-        for field in ("notes", "max_onsets_per_tick", "start_ticks", "end_ticks", "max_notes", "closes"):
+        for field in ("notes", "max_onsets_per_tick", "start_ticks", "end_ticks", "max_notes", "distinct", "closes"):
             getattr(arrays, field)[slot] = torch.from_numpy(getattr(row, field))[0].to(self._device)
 
     def _write_controls(self, ids: np.ndarray, slot: int) -> None:

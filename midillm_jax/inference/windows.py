@@ -182,6 +182,7 @@ def window(
         start_ticks=at_ticks - origin,
         end_ticks=end,
         max_notes=None if place.max_notes is None else heard + place.max_notes - len(new) // 3,
+        distinct=True,
         closes=model.closes and place.may_close,
     )
     return _Window(

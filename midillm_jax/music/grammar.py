@@ -65,7 +65,9 @@ _AT_TICK = 6  # events at _LAST_ONSET so far
 _NOTES = 7  # notes so far, neither rests nor controls
 _POINTER = 8  # controls written so far
 _CLOSED = 9  # 1 from the first SEPARATOR on
-STATE_SIZE = 10
+_RECENT = 10  # from here on: the last notes at _LAST_ONSET, the latest first, each plus 1
+RECENT_NOTES = 16
+STATE_SIZE = _RECENT + RECENT_NOTES
 """Columns of a state [K]."""
 
 
@@ -89,8 +91,9 @@ class Limits:
     end_ticks: int = MAX_ONSET_TICKS
     """No onset at or after this."""
     max_notes: int | None = None
-    """Notes, a history's included, after which only the end is allowed; rests and controls are not counted. None for
-    no limit."""
+    """Notes, a history's included but not controls, after which only the end is allowed; None for no limit."""
+    distinct: bool = False
+    """No note that is among the last 16 at its tick, unless so few may sound: small models pile them up there."""
     closes: bool = True
     """Whether the model learned to end a piece; if not, SEPARATOR waits for max_notes or the second before the end."""
 
@@ -107,10 +110,8 @@ class Limits:
         if not 1 <= self.end_ticks <= MAX_ONSET_TICKS:
             raise UserError(f"limits: the end is at {self.end_ticks} ticks of 10 ms; expected 1 to {MAX_ONSET_TICKS}")
         if not 0 <= self.start_ticks < self.end_ticks:
-            raise UserError(
-                f"limits: the start is at {self.start_ticks} ticks of 10 ms; expected 0 or more, before the end at "
-                f"{self.end_ticks}"
-            )
+            span = f"{self.start_ticks} ticks of 10 ms to {self.end_ticks}"
+            raise UserError(f"limits: from {span} there is no room; expected a start of 0 or more, before the end")
         if self.max_notes is not None and self.max_notes < 1:
             raise UserError(f"limits: max_notes is {self.max_notes}; expected at least 1")
         if self.max_onsets_per_tick < 1:
@@ -133,8 +134,9 @@ class LimitArrays(NamedTuple):
     start_ticks: Array  # int32 [B]
     end_ticks: Array  # int32 [B]
     max_notes: Array  # int32 [B]
+    distinct: Array  # bool [B]
     closes: Array  # bool [B]
-    ticks: Array  # int32 [MAX_ONSET_TICKS], 0 1 2 ...: the values of the onset slot
+    ticks: Array  # int32 [NOTES], 0 1 2 ...: the values of a slot
 
 
 class Controls(NamedTuple):
@@ -147,14 +149,16 @@ class Controls(NamedTuple):
 def pack_limits(limits: Sequence[Limits]) -> LimitArrays:
     """Numpy arrays for a batch of limits."""
     unlimited = np.iinfo(np.int32).max
+    notes = np.stack([one.note_table() for one in limits])
     return LimitArrays(
-        notes=np.stack([one.note_table() for one in limits]),
+        notes=notes,
         max_onsets_per_tick=np.array([one.max_onsets_per_tick for one in limits], np.int32),
         start_ticks=np.array([one.start_ticks for one in limits], np.int32),
         end_ticks=np.array([one.end_ticks for one in limits], np.int32),
         max_notes=np.array([unlimited if one.max_notes is None else one.max_notes for one in limits], np.int32),
+        distinct=np.array([one.distinct for one in limits], bool) & (notes.sum(1) > RECENT_NOTES),
         closes=np.array([one.closes for one in limits], bool),
-        ticks=np.arange(MAX_ONSET_TICKS, dtype=np.int32),
+        ticks=np.arange(NOTES, dtype=np.int32),
     )
 
 
@@ -198,7 +202,8 @@ def allowed(xp: Any, state: Array, slot: int, limits: LimitArrays) -> Array:
     if slot == ONSET_SLOT:
         floor, end = xp.maximum(state[:, _FLOOR], limits.start_ticks), limits.end_ticks
         more = (floor < end) & (notes < limits.max_notes)
-        onsets = (limits.ticks[None, :] >= floor[:, None]) & (limits.ticks[None, :] < end[:, None]) & more[:, None]
+        ticks = limits.ticks[None, :MAX_ONSET_TICKS]
+        onsets = (ticks >= floor[:, None]) & (ticks < end[:, None]) & more[:, None]
         # A model that never learned to close would cram notes against the end: open the door a second before.
         separator = (heard & (limits.closes | (last + MAX_GAP_TICKS >= end))) | ~more
         return xp.concatenate((onsets, separator[:, None]), 1)
@@ -206,7 +211,12 @@ def allowed(xp: Any, state: Array, slot: int, limits: LimitArrays) -> Array:
         return (limits.ticks[None, :MAX_DURATION_TICKS] >= 0) & (state[:, _PHASE] >= 0)[:, None]
     # A rest that did not move time on could be repeated for ever.
     rest = (state[:, _NO_LENGTH] > 0) & heard & (state[:, _ONSET] > last)
-    return xp.concatenate((limits.notes, rest[:, None]), 1)
+    together = limits.distinct & (state[:, _ONSET] == last)
+    notes = limits.notes
+    for column in range(_RECENT, STATE_SIZE):
+        taken = xp.where(together, state[:, column], 0) - 1  # -1 is no note
+        notes = notes & (limits.ticks[None, :] != taken[:, None])
+    return xp.concatenate((notes, rest[:, None]), 1)
 
 
 def fold_end(xp: Any, logits: Array, limits: LimitArrays) -> Array:
@@ -216,7 +226,7 @@ def fold_end(xp: Any, logits: Array, limits: LimitArrays) -> Array:
     piece asked to last 10 seconds stops as often as the model would have gone on past 10 seconds.
     """
     onsets, separator = logits[:, :MAX_ONSET_TICKS], logits[:, MAX_ONSET_TICKS]
-    past = xp.where(limits.ticks[None, :] >= limits.end_ticks[:, None], onsets, -math.inf)
+    past = xp.where(limits.ticks[None, :MAX_ONSET_TICKS] >= limits.end_ticks[:, None], onsets, -math.inf)
     peak = xp.maximum(xp.amax(past, 1), separator)
     folded = peak + xp.log(xp.sum(xp.exp(past - peak[:, None]), 1) + xp.exp(separator - peak))
     # Without a limit inside the window nothing is past the end; keep that case exact.
@@ -247,7 +257,8 @@ def advance(xp: Any, state: Array, ids: Array, limits: LimitArrays) -> Array:
     onset = xp.where(first, xp.where(control, ids - CONTROL_OFFSET, ids), state[:, _ONSET])
     no_length = xp.where(phase == DURATION_SLOT, ids == DURATION_OFFSET, state[:, _NO_LENGTH] > 0)
     event = final & ~control & ~closed
-    at_tick = xp.where(event, xp.where(onset == last, at_tick, 0) + 1, at_tick)
+    same = onset == last
+    at_tick = xp.where(event, xp.where(same, at_tick, 0) + 1, at_tick)
     last = xp.where(event, onset, last)
     floor = xp.where(at_tick >= limits.max_onsets_per_tick, last + 1, last)
     no, yes = 0 * phase, 0 * phase + 1  # flags in the state's own integer type, whichever library it is
@@ -262,6 +273,11 @@ def advance(xp: Any, state: Array, ids: Array, limits: LimitArrays) -> Array:
         xp.where(event & (ids != REST), state[:, _NOTES] + 1, state[:, _NOTES]),
         xp.where(final & control & ~closed, state[:, _POINTER] + 1, state[:, _POINTER]),
         xp.where(closed, yes, no),
+        xp.where(event, ids - NOTE_OFFSET + 1, state[:, _RECENT]),
+        *(
+            xp.where(event, xp.where(same, state[:, column - 1], 0), state[:, column])
+            for column in range(_RECENT + 1, STATE_SIZE)
+        ),
     )
     return xp.stack(columns, 1)
 
@@ -387,6 +403,12 @@ def _beyond(triples: np.ndarray, is_control: np.ndarray, limits: Limits, given: 
     ticks, counts = np.unique(events[:, 0], return_counts=True)
     if len(counts) and counts.max() > limits.max_onsets_per_tick:
         return f"{counts.max()} events at {ticks[counts.argmax()]} ticks, at most {limits.max_onsets_per_tick} allowed"
+    if pack_limits([limits]).distinct[0]:
+        struck = triples[~is_control]
+        for index in range(len(struck) - len(events), len(struck)):
+            before = struck[max(index - RECENT_NOTES, 0) : index]
+            if struck[index, 2] != REST and (before[before[:, 0] == struck[index, 0], 2] == struck[index, 2]).any():
+                return f"a note at {struck[index, 0]} ticks is struck twice"
     notes = events[events[:, 2] != REST]
     for onset, _, note in notes.tolist():
         program, pitch = divmod(note - NOTE_OFFSET, PITCHES)

@@ -43,7 +43,9 @@ def test_a_prompt_that_is_no_text_is_refused() -> None:
 
 def test_limits_are_in_ticks() -> None:
     request = MusicRequest("a waltz", max_seconds=12.34, max_notes=5, programs=(0, 128))
-    assert request.limits(closes=False) == Limits(programs=(0, 128), end_ticks=1234, max_notes=5, closes=False)
+    assert request.limits(closes=False) == Limits(
+        programs=(0, 128), end_ticks=1234, max_notes=5, distinct=True, closes=False
+    )
 
 
 def test_length_counts_prompt_history_and_what_is_to_come() -> None:

@@ -38,6 +38,7 @@ LIMITS = [
     Limits(closes=False, max_notes=12),
     Limits(end_ticks=250, max_onsets_per_tick=2),
     Limits(start_ticks=120, end_ticks=400),
+    Limits(programs=(3,), pitch_low=50, pitch_high=69, distinct=True, end_ticks=60),
 ]
 
 
@@ -223,6 +224,7 @@ def test_check_knows_when_a_control_is_due(sequence: list[int], fault: str) -> N
         (Limits(max_notes=2), note(0) * 2 + rest(99) + CLOSE, note(0) * 3),
         (Limits(max_onsets_per_tick=2), note(7) * 2 + note(8), note(7) * 3),
         (Limits(), note(0) * 64, note(0) * 65),
+        (Limits(distinct=True), note(0) + note(0, 61) + note(1), note(0) + note(0, 61) + note(0)),
     ],
 )
 def test_limits(limits: Limits, inside: list[int], beyond: list[int]) -> None:
@@ -243,6 +245,16 @@ def test_a_history_is_not_held_to_the_limits_but_its_notes_count() -> None:
     assert "triple 0: onset 10 is before the start at 100" in str(grammar.check(history + written, limits))
     assert "triple 2" in str(grammar.check(history + note(99, program=5), limits, len(history)))
     assert grammar.check(history + written * 2, limits, len(history)) == "4 notes, at most 3 allowed"
+
+
+def test_a_note_may_come_again_where_hardly_any_other_may_sound() -> None:
+    assert accepts(note(0) * 3, Limits(pitch_low=60, pitch_high=60, programs=(0,), distinct=True))
+    most = grammar.RECENT_NOTES
+    chord = [amt_id for pitch in range(most) for amt_id in note(5, pitch)]
+    assert not accepts(chord + note(5, 0), Limits(distinct=True))
+    assert accepts(chord + note(5, most) + note(5, 0), Limits(distinct=True)), "only so many are remembered"
+    assert accepts(note(5) + control(505) + note(5, 61), Limits(distinct=True))
+    assert not accepts(note(5) + control(505) + note(5), Limits(distinct=True))
 
 
 def separator_allowed(music: list[int], limits: Limits) -> bool:
@@ -402,7 +414,7 @@ def steps(
 @pytest.fixture(scope="module")
 def sequences() -> tuple[list[list[int]], grammar.Controls]:
     rng = np.random.default_rng(11)
-    controls = [random_controls(rng, count) for count in (0, 30, 3, 0, 12, 5, 4)]
+    controls = [random_controls(rng, count) for count in (0, 30, 3, 0, 12, 5, 4, 2)]
     found = walk(rng, LIMITS, controls, 30)
     return [(sequence + CLOSE * 30)[:90] for sequence in found], grammar.pack_controls(controls)
 
