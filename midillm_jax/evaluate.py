@@ -1,5 +1,6 @@
 """``python -m midillm_jax.evaluate --model DIR --data DIR --out DIR``: how well a model does, as a page and numbers.
 
+``python -m midillm_jax.evaluate --generated DIR --out DIR`` scores music that somebody else made, without a model.
 ``python -m midillm_jax.evaluate runs RUN [RUN ...] --out DIR`` compares training runs: curves, figures, settings.
 ``python -m midillm_jax.evaluate compare A B`` compares two models' results: which is better, and by how much.
 """
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import paired, protocol, runs, runs_page
+from midillm_jax.evaluation import given, paired, protocol, runs, runs_page
 from midillm_jax.evaluation.generation import Sampling
 from midillm_jax.files import write_whole
 from midillm_jax.inference.request import MusicRequest
@@ -60,6 +61,29 @@ class Arguments:
 
 
 @dataclasses.dataclass(frozen=True)
+class GivenArguments:
+    """Scores .mid files that somebody made, without a model, and writes index.html, results.json and the music."""
+
+    generated: Path
+    """Folder of .mid files, such as another system's output."""
+    out: Path
+    """Folder for the page, the numbers and the music."""
+    captions: Path | None = None
+    """What the music was made for: one JSON object a line with location and caption, as captions.jsonl and MidiCaps'
+    train.json have. A location fits the file whose path it ends with, or the other way round."""
+    references: Path | None = None
+    """Folder of real .mid files, and of their captions.jsonl if there is one."""
+    data: Path | None = None
+    """Instead of --references: folder that `python -m midillm_jax.prepare pairs` made, whose held-out pieces count."""
+    most_references: int = 400
+    """Real pieces at most; drawn by the seed."""
+    seed: int = 0
+    """Draws the real pieces and the resamples."""
+    show: int = 6
+    """Pieces with a picture and, where FluidSynth is installed, a player."""
+
+
+@dataclasses.dataclass(frozen=True)
 class RunsArguments:
     """Compares training runs on one page, index.html: curves, last and best figures, settings that differ."""
 
@@ -87,6 +111,8 @@ def main(arguments: list[str]) -> None:
         _compare_runs(arguments[1:])
     elif arguments[:1] == ["compare"]:
         _compare_results(arguments[1:])
+    elif any(argument.partition("=")[0] == "--generated" for argument in arguments):
+        _evaluate_given(arguments)
     else:
         _evaluate(arguments)
 
@@ -135,8 +161,21 @@ def _evaluate(arguments: list[str]) -> None:
     commands.enable_compile_cache()
     with _Progress() as progress:
         outcome = protocol.evaluate(settings, progress.tell)
+    _say(outcome, chosen.out, "this model")
+
+
+def _evaluate_given(arguments: list[str]) -> None:
+    """Ends with what was scored and where the page is."""
+    prog = "python -m midillm_jax.evaluate --generated"
+    chosen = commands.parse(GivenArguments, arguments, prog=prog, description=GivenArguments.__doc__)
+    with _Progress() as progress:
+        outcome = given.evaluate(given.Settings(**dataclasses.asdict(chosen)), progress.tell)
+    _say(outcome, chosen.out, "this music")
+
+
+def _say(outcome: protocol.Outcome, out: Path, what: str) -> None:
     if outcome.done_before:
-        print(f"{chosen.out} holds the results of this model with these options already: nothing to do")
+        print(f"{out} holds the results of {what} with these options already: nothing to do")
     for line in outcome.lines:
         print(line)
     print(f"the page is {outcome.page}")

@@ -108,7 +108,7 @@ def generate(
                     raise RuntimeError(f"engine {model.engine.name} wrote ids outside the grammar: {reason}")
                 _store(folder, index, keys[index], requests[index], ids)
             before += sum(asked[index].max_triples for index in part)
-    _remove_others(folder, len(prompts))
+    remove_others(folder, len(prompts))
     generated = []
     for index, (prompt, key) in enumerate(zip(prompts, keys, strict=True)):
         stored = _stored(folder, index, key)
@@ -150,7 +150,7 @@ def _stored(folder: Path, index: int, key: str) -> np.ndarray | None:
         return None
 
 
-def _remove_others(folder: Path, count: int) -> None:
+def remove_others(folder: Path, count: int) -> None:
     """Pieces that an evaluation of more prompts left here."""
     for path in folder.iterdir():
         found = _OURS.fullmatch(path.name)

@@ -34,6 +34,11 @@ class Prompt:
     programs: tuple[int, ...] | None = None
     """Programs of the piece that the words describe, where there is one."""
 
+    @property
+    def title(self) -> str:
+        """The words, or of a file without any its name."""
+        return self.text or self.name
+
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:

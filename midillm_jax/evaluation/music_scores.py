@@ -9,7 +9,7 @@ from midillm_jax.evaluation import control, quality
 from midillm_jax.evaluation.control import ControlSummary
 from midillm_jax.evaluation.generation import Generated
 from midillm_jax.evaluation.prompt_facts import read_prompt
-from midillm_jax.evaluation.quality import Nearness
+from midillm_jax.evaluation.quality import Nearness, Quality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +22,8 @@ class MusicScores:
     """Of the held-out pieces and their own captions: what the estimators hear there is the most a model can reach."""
     quality: tuple[Nearness, ...]
     """Of all generated pieces, beside the held-out ones."""
+    measured: tuple[Quality, ...]
+    """Of each generated piece."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -43,7 +45,7 @@ def score(
     Args:
         generated: all of them.
         unseen: those of prompts that training did not see.
-        held_out: real pieces, each with at least one caption.
+        held_out: real pieces; those with a caption are held against it.
         seed: of the resamples.
         report: called with how many pieces are done, and of how many.
     """
@@ -54,12 +56,16 @@ def score(
             report(done, total)
             measured[kind].append(quality.measure(table))
             done += 1
+    captioned = [each for each in held_out if each.captions]
     return MusicScores(
         control=control.summary(
             [control.hear(each.table) for each in unseen], [read_prompt(each.prompt.text) for each in unseen], seed
         ),
         ceiling=control.summary(
-            [control.hear(each.notes) for each in held_out], [read_prompt(each.captions[0]) for each in held_out], seed
+            [control.hear(each.notes) for each in captioned],
+            [read_prompt(each.captions[0]) for each in captioned],
+            seed,
         ),
         quality=quality.summary(*measured, seed),
+        measured=tuple(measured[0]),
     )

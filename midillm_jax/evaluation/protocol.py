@@ -2,6 +2,7 @@
 
     index.html         the page (report.py)
     results.json       every score, written last: a folder that has one is finished
+    pieces.csv         a row a generated piece (piece_table.py)
     likelihood.json    nats of each held-out piece
     pieces/            generated music (generation.py), and pictures and sound of those shown
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from midillm_jax.data.shards import Piece
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import curves, generation, inputs, music_scores, report
+from midillm_jax.evaluation import curves, generation, inputs, music_scores, piece_table, report
 from midillm_jax.evaluation.generation import Generated, Sampling
 from midillm_jax.evaluation.inputs import HeldOut, Prompt
 from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, sounding, summarize
@@ -41,7 +42,7 @@ from midillm_jax.music import render
 from midillm_jax.text.prompt import music_room, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
-FORMAT = 4
+FORMAT = 5
 """Of results.json; raised when a score changes its meaning, so that results of an older one are not taken for it."""
 PAGE, RESULTS, LIKELIHOOD = "index.html", "results.json", "likelihood.json"
 
@@ -90,7 +91,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     identity = inputs.model_fingerprint(settings.model)
     train, validation = inputs.open_pairs(settings.data)
     prompts = None if settings.prompts_file is None else inputs.read_prompts(settings.prompts_file)
-    silence = _no_audio()
+    silence = no_audio()
     decisive = {
         "format": FORMAT,
         "model": identity,
@@ -104,10 +105,10 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "audio": silence is None,
     }
     key = inputs.fingerprint(decisive)
-    finished = _finished(settings.out, key)
-    if finished is not None:
-        return finished
-    _make_folder(settings.out)
+    before = finished(settings.out, key)
+    if before is not None:
+        return before
+    make_folder(settings.out)
 
     tokenizer = load_tokenizer(settings.model)
     length = hf_config.row_length(settings.model)
@@ -131,11 +132,11 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         lambda done, total, stage: tell(stage, done, total),
     )
     unseen = [piece for piece in generated if piece.prompt.text not in held_out.train_captions]
-    drums, instruments = _symbolic(unseen, settings.seed)
+    drums, instruments = symbolic_scores(unseen, settings.seed)
     music = music_scores.score(
         generated, unseen, held_out.pieces, settings.seed, lambda done, total: tell("listening", done, total)
     )
-    pieces, problems = _pictures_and_sound(generated, settings.show, silence, tell)
+    pieces, problems = draw_and_play(generated, settings.show, silence, tell)
     notes = [*_left_out(held_out, length, len(generated) - len(unseen)), *problems]
     page = report.Report(
         facts=_facts(settings, prompts),
@@ -148,9 +149,13 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         notes=notes,
     )
     write_whole(settings.out / PAGE, report.render(page, settings.out))
+    lines = (*likelihood.lines(), drums.line())
+    rows = [piece_json(piece, held_out.train_captions) for piece in pieces]
+    write_whole(settings.out / piece_table.NAME, piece_table.table(rows, music.measured))
     results = {
         "key": key,
         "inputs": decisive,
+        "lines": lines,
         "bits_per_note": likelihood.to_json(),
         "drums_as_asked": drums.to_json(),
         "instruments_as_asked": None if instruments is None else instruments.to_json(),
@@ -163,19 +168,18 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
             "known_prompts": len(generated) - len(unseen),
         },
         "notes": notes,
-        "pieces": [_piece_json(piece, held_out.train_captions) for piece in pieces],
+        "pieces": rows,
     }
     write_whole(settings.out / RESULTS, json.dumps(results, indent=1) + "\n")
-    return Outcome(settings.out / PAGE, (*likelihood.lines(), drums.line()), done_before=False)
+    return Outcome(settings.out / PAGE, lines, done_before=False)
 
 
-def _finished(out: Path, key: str) -> Outcome | None:
+def finished(out: Path, key: str) -> Outcome | None:
     """The results that lie in a folder, if they are these."""
     results = _read_json(out / RESULTS)
     if results is None or results["key"] != key or not (out / PAGE).is_file():
         return None
-    lines = (*results["bits_per_note"]["lines"], results["drums_as_asked"]["line"])
-    return Outcome(out / PAGE, lines, done_before=True)
+    return Outcome(out / PAGE, tuple(results["lines"]), done_before=True)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -187,7 +191,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) and "key" in document else None
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -244,7 +248,7 @@ def _three(nats: np.ndarray) -> tuple[float, float, float]:
     return onset, duration, note
 
 
-def _symbolic(generated: Sequence[Generated], seed: int) -> tuple[DrumsAsAsked, InstrumentsAsAsked | None]:
+def symbolic_scores(generated: Sequence[Generated], seed: int) -> tuple[DrumsAsAsked, InstrumentsAsAsked | None]:
     asked = [asks_for_drums(piece.prompt.text) for piece in generated]
     drums = drums_as_asked(asked, [has_drums(piece.table) for piece in generated], seed)
     wanted = [piece.prompt.programs for piece in generated]
@@ -254,14 +258,14 @@ def _symbolic(generated: Sequence[Generated], seed: int) -> tuple[DrumsAsAsked, 
     return drums, instruments_as_asked(known, [piece.table.programs() for piece in generated], seed)
 
 
-def _no_audio() -> str | None:
+def no_audio() -> str | None:
     """Why nothing can be played, or None if it can."""
     if shutil.which("fluidsynth") and render.find_soundfont():
         return None
     return f"There are no players because FluidSynth or a soundfont is missing: {render.how_to_install_audio()}."
 
 
-def _pictures_and_sound(
+def draw_and_play(
     generated: Sequence[Generated], show: int, silence: str | None, tell: Tell
 ) -> tuple[list[report.ReportPiece], list[str]]:
     """Draws and plays the first pieces; gives what could not be played as sentences."""
@@ -329,7 +333,7 @@ def _facts(settings: Settings, prompts: Sequence[Prompt] | None) -> dict[str, st
     return facts
 
 
-def _piece_json(piece: report.ReportPiece, train_captions: Collection[str]) -> dict[str, Any]:
+def piece_json(piece: report.ReportPiece, train_captions: Collection[str]) -> dict[str, Any]:
     generated = piece.generated
     asked = generated.prompt.programs
     return {
