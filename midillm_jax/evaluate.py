@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import given, paired, protocol, runs, runs_page
+from midillm_jax.evaluation import audio, given, paired, protocol, runs, runs_page
 from midillm_jax.evaluation.generation import Sampling
 from midillm_jax.files import write_whole
 from midillm_jax.inference.request import MusicRequest
@@ -58,6 +58,17 @@ class Arguments:
     """No note starts later than this."""
     max_notes: int = MusicRequest.max_notes
     """Notes a piece has at most."""
+    references: Path | None = None
+    """Folder of real .mid files for the audio distance, instead of the held-out pieces."""
+    most_references: int = 400
+    """Real pieces of that folder at most; drawn by the seed."""
+    embedding: tuple[str, ...] = ()
+    """Networks that hear the music as audio, for its Frechet distance from real music and its match with its prompt:
+    clap:CHECKPOINT, musicnn, basic-pitch, or onnx:FILE,rate=R,seconds=S and torch:FILE,rate=R,seconds=S of your own."""
+    audio_seconds: float = 60.0
+    """Seconds of each piece that they hear, from its first note on."""
+    audio_cache: Path | None = None
+    """Folder for what was played and heard, which several evaluations may share; audio/ in --out if not given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +92,13 @@ class GivenArguments:
     """Draws the real pieces and the resamples."""
     show: int = 6
     """Pieces with a picture and, where FluidSynth is installed, a player."""
+    embedding: tuple[str, ...] = ()
+    """Networks that hear the music as audio, for its Frechet distance from real music and its match with its prompt:
+    clap:CHECKPOINT, musicnn, basic-pitch, or onnx:FILE,rate=R,seconds=S and torch:FILE,rate=R,seconds=S of your own."""
+    audio_seconds: float = 60.0
+    """Seconds of each piece that they hear, from its first note on."""
+    audio_cache: Path | None = None
+    """Folder for what was played and heard, which several evaluations may share; audio/ in --out if not given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +175,9 @@ def _evaluate(arguments: list[str]) -> None:
         show=chosen.show,
         runs=chosen.runs,
         sampling=Sampling(chosen.temperature, chosen.top_p, chosen.max_notes, chosen.seconds),
+        references=chosen.references,
+        most_references=chosen.most_references,
+        audio=audio.Settings(chosen.embedding, chosen.audio_seconds, chosen.audio_cache),
     )
     commands.enable_compile_cache()
     with _Progress() as progress:
@@ -168,8 +189,19 @@ def _evaluate_given(arguments: list[str]) -> None:
     """Ends with what was scored and where the page is."""
     prog = "python -m midillm_jax.evaluate --generated"
     chosen = commands.parse(GivenArguments, arguments, prog=prog, description=GivenArguments.__doc__)
+    settings = given.Settings(
+        generated=chosen.generated,
+        captions=chosen.captions,
+        references=chosen.references,
+        data=chosen.data,
+        out=chosen.out,
+        most_references=chosen.most_references,
+        seed=chosen.seed,
+        show=chosen.show,
+        audio=audio.Settings(chosen.embedding, chosen.audio_seconds, chosen.audio_cache),
+    )
     with _Progress() as progress:
-        outcome = given.evaluate(given.Settings(**dataclasses.asdict(chosen)), progress.tell)
+        outcome = given.evaluate(settings, progress.tell)
     _say(outcome, chosen.out, "this music")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from midillm_jax.data.shards import Piece
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import inputs, midi_folders, music_scores, piece_table, protocol, report
+from midillm_jax.evaluation import audio, inputs, midi_folders, music_scores, piece_table, protocol, report
 from midillm_jax.evaluation.generation import DERIVED, FOLDER, Generated, remove_others
 from midillm_jax.evaluation.inputs import Prompt
 from midillm_jax.evaluation.midi_folders import MidiFolder, References
@@ -33,6 +33,7 @@ class Settings:
     most_references: int
     seed: int
     show: int
+    audio: audio.Settings
 
 
 def evaluate(settings: Settings, tell: Tell) -> Outcome:
@@ -52,6 +53,10 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         settings.generated, settings.captions, lambda done, total: tell("reading the files", done, total)
     )
     real = read_references(settings, tell)
+    listener = audio.listener(settings.audio, settings.out)
+    audio.require_enough(
+        listener, len(found.pieces), len(real.pieces), sum(bool(piece.captions) for piece in found.pieces)
+    )
     silence = protocol.no_audio()
     decisive = {
         "format": protocol.FORMAT,
@@ -60,6 +65,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "seed": settings.seed,
         "show": settings.show,
         "audio": silence is None,
+        "audio_scores": None if listener is None else listener.to_json(),
     }
     key = inputs.fingerprint(decisive)
     before = protocol.finished(settings.out, key)
@@ -73,6 +79,9 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     music = music_scores.score(
         generated, asked, real.pieces, settings.seed, lambda done, total: tell("listening", done, total)
     )
+    sound = None
+    if listener is not None:
+        sound = audio.score(listener, generated, asked, real.pieces, real.digest, settings.seed, tell)
     pieces, problems = protocol.draw_and_play(generated, settings.show, silence, tell)
     notes = [*_left_out(found, real, len(asked)), *problems]
     page = report.Report(
@@ -84,11 +93,13 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         runs=(),
         pieces=pieces,
         notes=notes,
+        audio=sound,
     )
     write_whole(settings.out / protocol.PAGE, report.render(page, settings.out))
     lines = (
         f"{len(generated)} pieces scored beside {len(real.pieces)} real ones; {len(asked)} of them have a caption",
         *(() if drums is None else (drums.line(),)),
+        *(() if sound is None else sound.lines()),
     )
     rows = [protocol.piece_json(piece, frozenset()) for piece in pieces]
     write_whole(settings.out / piece_table.NAME, piece_table.table(rows, music.measured))
@@ -100,6 +111,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "drums_as_asked": None if drums is None else drums.to_json(),
         "instruments_as_asked": None if instruments is None else instruments.to_json(),
         "music": music.to_json(),
+        "audio_scores": None if sound is None else sound.to_json(),
         "passed_over": {"unreadable": len(found.refused), "captions_without_file": len(found.without_file)},
         "notes": notes,
         "pieces": rows,

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,11 @@ def data_fingerprint(manifest: Manifest) -> str:
     """SHA-256 (hex) of a prepared folder's records."""
     shards = [[name, shard.sha256] for name, split in sorted(manifest.splits.items()) for shard in split.shards]
     return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
+
+
+def pieces_fingerprint(pieces: Sequence[Piece]) -> str:
+    """SHA-256 (hex) of which pieces they are, in order."""
+    return fingerprint([[piece.piece_id, notes_digest(piece.notes)] for piece in pieces])
 
 
 def open_pairs(folder: Path) -> tuple[SplitReader, SplitReader]:

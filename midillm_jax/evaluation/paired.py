@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from midillm_jax.errors import UserError
+from midillm_jax.evaluation import paired_audio
 from midillm_jax.evaluation.intervals import Interval, bootstrap, is_better
 from midillm_jax.evaluation.likelihood import SLOTS, PieceNats
+from midillm_jax.evaluation.paired_audio import FadDifference
 from midillm_jax.evaluation.protocol import FORMAT, LIKELIHOOD, RESULTS
 from midillm_jax.evaluation.symbolic import instrument_matrix
 
@@ -62,7 +64,7 @@ class Comparison:
     a: str
     b: str
     """The folders."""
-    differences: tuple[Difference, ...]
+    differences: tuple[Difference | FadDifference, ...]
     notes: tuple[str, ...]
     """What to know beside them, in sentences."""
 
@@ -96,12 +98,13 @@ def compare(a: Path, b: Path) -> Comparison:
     _same_protocol(first, second)
     seed = first.results["inputs"]["seed"]
     differences = [*_bits(first, second, seed), *_drums(first, second, seed), *_instruments(first, second, seed)]
-    if not differences:
+    fads, missing = paired_audio.compare(a, first.results["audio_scores"], b, second.results["audio_scores"])
+    if not differences and not fads:
         raise UserError(
             f"{a} and {b}: no measure that both have; expected two models, or prompts that say whether they want "
             "drums; evaluate music with --captions"
         )
-    return Comparison(str(a), str(b), tuple(differences), tuple(_notes(first, second)))
+    return Comparison(str(a), str(b), (*differences, *fads), (*_notes(first, second), *missing))
 
 
 def _read(folder: Path) -> _Evaluation:

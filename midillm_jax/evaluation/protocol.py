@@ -22,7 +22,7 @@ import numpy as np
 
 from midillm_jax.data.shards import Piece
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import curves, generation, inputs, music_scores, piece_table, report
+from midillm_jax.evaluation import audio, curves, generation, inputs, midi_folders, music_scores, piece_table, report
 from midillm_jax.evaluation.generation import Generated, Sampling
 from midillm_jax.evaluation.inputs import HeldOut, Prompt
 from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, sounding, summarize
@@ -63,6 +63,10 @@ class Settings:
     show: int
     runs: tuple[Path, ...]
     sampling: Sampling
+    references: Path | None
+    """Real music for the FAD instead of the held-out pieces."""
+    most_references: int
+    audio: audio.Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +96,15 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     train, validation = inputs.open_pairs(settings.data)
     prompts = None if settings.prompts_file is None else inputs.read_prompts(settings.prompts_file)
     silence = no_audio()
+    listener = audio.listener(settings.audio, settings.out)
+    real = None
+    if settings.references is not None:
+        real = midi_folders.folder_references(
+            settings.references,
+            settings.most_references,
+            settings.seed,
+            lambda done, total: tell("reading the references", done, total),
+        )
     decisive = {
         "format": FORMAT,
         "model": identity,
@@ -103,6 +116,8 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "show": settings.show,
         "runs": [dataclasses.asdict(run) for run in runs],
         "audio": silence is None,
+        "audio_scores": None if listener is None else listener.to_json(),
+        "references": None if real is None else real.digest,
     }
     key = inputs.fingerprint(decisive)
     before = finished(settings.out, key)
@@ -121,11 +136,15 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         seed=settings.seed,
         report=lambda done, total: tell("counting the train split", done, total),
     )
+    if real is None:
+        real = midi_folders.References(held_out.pieces, inputs.pieces_fingerprint(held_out.pieces), "held-out pieces")
+    asked_for = held_out.prompts() if prompts is None else prompts
+    audio.require_enough(listener, len(asked_for), len(real.pieces), len(asked_for))
     likelihood = _likelihood(settings, identity, held_out, tokenizer, length, tell)
     generated = generation.generate(
         lambda: compose.load_model(settings.model),
         identity,
-        held_out.prompts() if prompts is None else prompts,
+        asked_for,
         settings.sampling,
         settings.seed,
         settings.out,
@@ -136,6 +155,9 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     music = music_scores.score(
         generated, unseen, held_out.pieces, settings.seed, lambda done, total: tell("listening", done, total)
     )
+    sound = None
+    if listener is not None:
+        sound = audio.score(listener, generated, unseen, real.pieces, real.digest, settings.seed, tell)
     pieces, problems = draw_and_play(generated, settings.show, silence, tell)
     notes = [*_left_out(held_out, length, len(generated) - len(unseen)), *problems]
     page = report.Report(
@@ -147,9 +169,10 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         runs=runs,
         pieces=pieces,
         notes=notes,
+        audio=sound,
     )
     write_whole(settings.out / PAGE, report.render(page, settings.out))
-    lines = (*likelihood.lines(), drums.line())
+    lines = (*likelihood.lines(), drums.line(), *(() if sound is None else sound.lines()))
     rows = [piece_json(piece, held_out.train_captions) for piece in pieces]
     write_whole(settings.out / piece_table.NAME, piece_table.table(rows, music.measured))
     results = {
@@ -160,6 +183,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "drums_as_asked": drums.to_json(),
         "instruments_as_asked": None if instruments is None else instruments.to_json(),
         "music": music.to_json(),
+        "audio_scores": None if sound is None else sound.to_json(),
         "row_length": length,
         "passed_over": {
             "known_notes": held_out.known_notes,

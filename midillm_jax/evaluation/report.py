@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from midillm_jax.evaluation import tables
+from midillm_jax.evaluation import audio_page, tables
+from midillm_jax.evaluation.audio import AudioScores
 from midillm_jax.evaluation.curves import Run, draw
 from midillm_jax.evaluation.generation import Generated
 from midillm_jax.evaluation.intervals import LEAST_ITEMS, Interval
@@ -61,6 +62,8 @@ class Report:
     pieces: Sequence[ReportPiece]
     notes: Sequence[str]
     """Sentences on what was left out or is missing, such as players."""
+    audio: AudioScores | None = None
+    """None where none were asked for."""
 
 
 def render(report: Report, folder: Path) -> str:
@@ -72,6 +75,7 @@ def render(report: Report, folder: Path) -> str:
         f'<p class="soft facts">{facts}</p></header>',
         _scores(report),
         _music(report.music),
+        "" if report.audio is None else audio_page.section(report.audio),
         _runs(report.runs),
         f"<h2>Music</h2>{_lead('The first prompts in the order they were drawn; none was picked by hand.')}",
         f'<div class="grid pieces">{"".join(_piece(piece, folder) for piece in shown)}</div>',
