@@ -69,11 +69,10 @@ def listener(settings: Settings, out: Path) -> Listener | None:
     """
     if not settings.embeddings:
         return None
-    how = rendering(settings.seconds)
     networks = tuple(map(embeddings.load, settings.embeddings))
     if len({each.name for each in networks}) < len(networks):
         raise UserError(f"--embedding {' '.join(settings.embeddings)}: two have one name; name each network once")
-    return Listener(how, networks, settings.cache or out / FOLDER)
+    return Listener(rendering(settings.seconds), networks, settings.cache or out / FOLDER)
 
 
 @dataclasses.dataclass(frozen=True)

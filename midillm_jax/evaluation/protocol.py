@@ -22,7 +22,17 @@ import numpy as np
 
 from midillm_jax.data.shards import Piece
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import audio, curves, generation, inputs, midi_folders, music_scores, piece_table, report
+from midillm_jax.evaluation import (
+    audio,
+    curves,
+    decoding,
+    generation,
+    inputs,
+    midi_folders,
+    music_scores,
+    piece_table,
+    report,
+)
 from midillm_jax.evaluation.generation import Generated, Sampling
 from midillm_jax.evaluation.inputs import HeldOut, Prompt
 from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, sounding, summarize
@@ -160,8 +170,9 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         sound = audio.score(listener, generated, unseen, real.pieces, real.digest, settings.seed, tell)
     pieces, problems = draw_and_play(generated, settings.show, silence, tell)
     notes = [*_left_out(held_out, length, len(generated) - len(unseen)), *problems]
+    speeds = decoding.by_engine(generated)
     page = report.Report(
-        facts=_facts(settings, prompts),
+        facts=_facts(settings, prompts) | {each.engine: each.line() for each in speeds},
         likelihood=likelihood,
         drums=drums,
         instruments=instruments,
@@ -185,6 +196,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "music": music.to_json(),
         "audio_scores": None if sound is None else sound.to_json(),
         "row_length": length,
+        "decoding": [each.to_json() for each in speeds],
         "passed_over": {
             "known_notes": held_out.known_notes,
             "known_captions": held_out.known_captions,

@@ -11,6 +11,9 @@ import pytest
 from midillm_jax import evaluate
 from midillm_jax.data.demo import write_band
 from midillm_jax.errors import UserError
+from midillm_jax.evaluation.frechet import LEAST_ROWS
+from midillm_jax.music.render import find_soundfont
+from tests.evaluation.tiny_networks import tagger
 
 PIECES = 12
 
@@ -113,9 +116,34 @@ def test_two_systems_are_compared_by_prompt(
         (("--most-references", "0"), "--most-references 0"),
         (("--references", "a", "--data", "b"), "give one of them"),
         (("--model", "m"), "there is no option --model"),
+        (("--embedding", "vggish"), "--embedding vggish: no such network"),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(band: Path, tmp_path: Path, more: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         run(band, tmp_path / "out", *more)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_sound_of_it_is_scored(band: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the command to the page and the comparison, with the synthesizer and a network that hears a spectrum."""
+    if shutil.which("fluidsynth") is None or find_soundfont() is None:
+        pytest.skip("fluidsynth or a soundfont is not installed")
+    write_band(tmp_path / "made", LEAST_ROWS, seed=3, profile="small", documents=0)
+    write_band(tmp_path / "real", LEAST_ROWS, seed=4, profile="small", documents=0)
+    network = tagger(tmp_path / "n.onnx", ["rock", "jazz", "piano"])
+    common = ["--captions", str(tmp_path / "made" / "captions.jsonl"), "--references", str(tmp_path / "real")]
+    common += ["--show", "0", "--embedding", f"musicnn:{network}", "--audio-cache", str(tmp_path / "cache")]
+    for name in ("a", "b"):
+        out = str(tmp_path / name)
+        evaluate.main(["--generated", str(tmp_path / "made"), "--out", out, "--audio-seconds", "2", *common])
+        played = sorted((tmp_path / "cache" / "played").iterdir())
+        assert 2 * LEAST_ROWS < len(played) <= 2 * LEAST_ROWS + LEAST_ROWS // 2
+    (found,) = json.loads((tmp_path / "a" / "results.json").read_text())["audio_scores"]["embeddings"]
+    assert found["fad"]["rows"] == found["fad"]["reference_rows"] == LEAST_ROWS
+    assert found["protocol"]["rendering"]["seconds"] == 2
+    assert "How it sounds" in (tmp_path / "a" / "index.html").read_text()
+    capsys.readouterr()
+    evaluate.main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert any(line.startswith("FAD by musicnn, 40 pieces: A ") for line in capsys.readouterr().out.splitlines())
