@@ -9,6 +9,7 @@ columns describe. That ceiling is found by scoring those pieces too; ``benchmark
 
 import bisect
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -135,7 +136,8 @@ def compare(heard: Heard, asked: Asked) -> Control:
 
 def tempo_bin(bpm: float) -> int:
     """0 (Grave) to 8 (Prestissimo), of the tempo in whole beats a minute, as MidiCaps names it."""
-    return bisect.bisect_left(TEMPO_BINS, round(bpm))
+    # A word such as "prestissimo" asks for a tempo without an upper limit.
+    return len(TEMPO_BINS) if math.isinf(bpm) else bisect.bisect_left(TEMPO_BINS, round(bpm))
 
 
 def relative_key(key: Key) -> Key:

@@ -7,7 +7,7 @@ there is what was scored.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from midillm_jax.data.shards import Piece
@@ -18,7 +18,8 @@ from midillm_jax.evaluation.inputs import Prompt
 from midillm_jax.evaluation.midi_folders import MidiFolder, References
 from midillm_jax.evaluation.protocol import Outcome, Tell
 from midillm_jax.files import write_whole
-from midillm_jax.music.midi import write_midi
+from midillm_jax.music.midi import NoteTable, write_midi
+from midillm_jax.music.signatures import signatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
 
     generated = _written(found.pieces, settings.out)
     asked = [piece for piece in generated if piece.prompt.text]
-    drums, instruments = protocol.symbolic_scores(asked, settings.seed) if asked else (None, None)
+    drums, instruments = music_scores.symbolic_scores(asked, settings.seed) if asked else (None, None)
     music = music_scores.score(
         generated, asked, real.pieces, settings.seed, lambda done, total: tell("listening", done, total)
     )
@@ -83,7 +84,8 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     if listener is not None:
         sound = audio.score(listener, generated, asked, real.pieces, real.digest, settings.seed, tell)
     pieces, problems = protocol.draw_and_play(generated, settings.show, silence, tell)
-    notes = [*_left_out(found, real, len(asked)), *problems]
+    failed, really = _failed(piece.table for piece in generated), _failed(piece.notes for piece in real.pieces)
+    notes = [_failures(failed, really), *_left_out(found, real, len(asked)), *problems]
     page = report.Report(
         facts=_facts(settings, real),
         likelihood=None,
@@ -101,7 +103,8 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         *(() if drums is None else (drums.line(),)),
         *(() if sound is None else sound.lines()),
     )
-    rows = [protocol.piece_json(piece, frozenset()) for piece in pieces]
+    signs = [_signs(piece.table) for piece in generated]
+    rows = [protocol.piece_json(piece, frozenset()) | found for piece, found in zip(pieces, signs, strict=True)]
     write_whole(settings.out / piece_table.NAME, piece_table.table(rows, music.measured))
     results = {
         "key": key,
@@ -112,6 +115,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "instruments_as_asked": None if instruments is None else instruments.to_json(),
         "music": music.to_json(),
         "audio_scores": None if sound is None else sound.to_json(),
+        "failed": {"generated": failed, "references": really},
         "passed_over": {"unreadable": len(found.refused), "captions_without_file": len(found.without_file)},
         "notes": notes,
         "pieces": rows,
@@ -149,6 +153,27 @@ def _written(pieces: Sequence[Piece], out: Path) -> list[Generated]:
         generated.append(Generated(prompt, path, piece.notes, closed=True))
     remove_others(folder, len(pieces))
     return generated
+
+
+def _signs(notes: NoteTable) -> dict[str, bool]:
+    """Which signs of failed music (music/signatures.py) a piece has."""
+    found = signatures(notes)
+    return {"looping": found.looping, "flooded": found.flooded, "empty": found.empty}
+
+
+def _failed(pieces: Iterable[NoteTable]) -> dict[str, int]:
+    """How many pieces have each sign, how many any, and how many pieces there are."""
+    signs = [_signs(notes) for notes in pieces]
+    counts = {name: sum(found[name] for found in signs) for name in ("looping", "flooded", "empty")}
+    return counts | {"any": sum(any(found.values()) for found in signs), "pieces": len(signs)}
+
+
+def _failures(failed: Mapping[str, int], really: Mapping[str, int]) -> str:
+    beside = f"; of {really['pieces']:,} real ones {really['any']:,}" if really["pieces"] else ""
+    return (
+        f"Signs of failed music: {failed['any']:,} of {failed['pieces']:,} pieces (looping {failed['looping']:,}, "
+        f"flooded {failed['flooded']:,}, empty {failed['empty']:,}){beside}. They are scored like the others."
+    )
 
 
 def _left_out(found: MidiFolder, real: References, asked: int) -> list[str]:

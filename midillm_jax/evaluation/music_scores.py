@@ -9,7 +9,15 @@ from midillm_jax.evaluation import control, quality
 from midillm_jax.evaluation.control import ControlSummary
 from midillm_jax.evaluation.generation import Generated
 from midillm_jax.evaluation.prompt_facts import read_prompt
+from midillm_jax.evaluation.prompt_players import asks_for_drums
 from midillm_jax.evaluation.quality import Nearness, Quality
+from midillm_jax.evaluation.symbolic import (
+    DrumsAsAsked,
+    InstrumentsAsAsked,
+    drums_as_asked,
+    has_drums,
+    instruments_as_asked,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,3 +77,14 @@ def score(
         quality=quality.summary(*measured, seed),
         measured=tuple(measured[0]),
     )
+
+
+def symbolic_scores(generated: Sequence[Generated], seed: int) -> tuple[DrumsAsAsked, InstrumentsAsAsked | None]:
+    """Drums, and instruments where every prompt describes a piece."""
+    asked = [asks_for_drums(piece.prompt.text) for piece in generated]
+    drums = drums_as_asked(asked, [has_drums(piece.table) for piece in generated], seed)
+    wanted = [piece.prompt.programs for piece in generated]
+    known = [programs for programs in wanted if programs is not None]
+    if not known or len(known) < len(wanted):
+        return drums, None
+    return drums, instruments_as_asked(known, [piece.table.programs() for piece in generated], seed)

@@ -37,13 +37,7 @@ from midillm_jax.evaluation.generation import Generated, Sampling
 from midillm_jax.evaluation.inputs import HeldOut, Prompt
 from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, sounding, summarize
 from midillm_jax.evaluation.prompt_players import asks_for_drums
-from midillm_jax.evaluation.symbolic import (
-    DrumsAsAsked,
-    InstrumentsAsAsked,
-    drums_as_asked,
-    has_drums,
-    instruments_as_asked,
-)
+from midillm_jax.evaluation.symbolic import has_drums
 from midillm_jax.files import write_whole
 from midillm_jax.inference import compose
 from midillm_jax.inference.request import MusicRequest
@@ -161,7 +155,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         lambda done, total, stage: tell(stage, done, total),
     )
     unseen = [piece for piece in generated if piece.prompt.text not in held_out.train_captions]
-    drums, instruments = symbolic_scores(unseen, settings.seed)
+    drums, instruments = music_scores.symbolic_scores(unseen, settings.seed)
     music = music_scores.score(
         generated, unseen, held_out.pieces, settings.seed, lambda done, total: tell("listening", done, total)
     )
@@ -282,16 +276,6 @@ def _score_pieces(model: Path, held_out: HeldOut, tokenizer: Tokenizer, length: 
 def _three(nats: np.ndarray) -> tuple[float, float, float]:
     onset, duration, note = nats.tolist()
     return onset, duration, note
-
-
-def symbolic_scores(generated: Sequence[Generated], seed: int) -> tuple[DrumsAsAsked, InstrumentsAsAsked | None]:
-    asked = [asks_for_drums(piece.prompt.text) for piece in generated]
-    drums = drums_as_asked(asked, [has_drums(piece.table) for piece in generated], seed)
-    wanted = [piece.prompt.programs for piece in generated]
-    known = [programs for programs in wanted if programs is not None]
-    if not known or len(known) < len(wanted):
-        return drums, None
-    return drums, instruments_as_asked(known, [piece.table.programs() for piece in generated], seed)
 
 
 def no_audio() -> str | None:

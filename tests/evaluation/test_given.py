@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from midillm_jax import evaluate
 from midillm_jax.data.demo import write_band
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.frechet import LEAST_ROWS
+from midillm_jax.music.midi import NoteTable, write_midi
 from midillm_jax.music.render import find_soundfont
 from tests.evaluation.tiny_networks import tagger
 
@@ -51,6 +53,7 @@ def test_music_that_does_as_it_was_asked_scores_so(scored: Path) -> None:
     assert measures["instrument_f1"]["share"]["value"] == 1 > measures["instrument_f1"]["shuffled"]["value"]
     assert {each["name"] for each in found["music"]["ceiling"]["measures"]} >= {"drums", "instrument_f1"}
     assert all(each["references"] <= PIECES for each in found["music"]["quality"])
+    assert found["failed"]["generated"]["pieces"] == found["failed"]["references"]["pieces"] == PIECES
     assert "bits a note" not in (scored / "index.html").read_text()
 
 
@@ -123,6 +126,25 @@ def test_bad_input_is_named_and_leaves_nothing(band: Path, tmp_path: Path, more:
     with pytest.raises(UserError, match=message):
         run(band, tmp_path / "out", *more)
     assert not (tmp_path / "out").exists()
+
+
+def test_failed_music_is_counted(tmp_path: Path) -> None:
+    """One that loops, one that is next to nothing, and one of the band's, which plays on."""
+    (tmp_path / "made").mkdir()
+    write_band(tmp_path / "band", 1, seed=1, profile="full", documents=0)
+    (piece,) = (tmp_path / "band" / "midi").iterdir()
+    shutil.copy(piece, tmp_path / "made" / "good.mid")
+    bar = np.arange(0, 200, 25)
+    onsets = np.concatenate([bar + 200 * n for n in range(20)]).astype(np.int32)
+    many = np.full(len(onsets), 20, np.int32), np.tile(np.arange(60, 68), 20).astype(np.int32)
+    for name, count in (("loop", len(onsets)), ("few", 5)):
+        notes = NoteTable(onsets[:count], many[0][:count], many[1][:count], np.full(count, 90, np.uint8))
+        (tmp_path / "made" / f"{name}.mid").write_bytes(write_midi(notes))
+    evaluate.main(["--generated", str(tmp_path / "made"), "--out", str(tmp_path / "out"), "--show", "0"])
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert found["failed"]["generated"] == {"looping": 1, "flooded": 0, "empty": 1, "any": 2, "pieces": 3}
+    assert [piece["prompt_from"] for piece in found["pieces"] if piece["looping"]] == ["loop.mid"]
+    assert "Signs of failed music: 2 of 3 pieces" in (tmp_path / "out" / "index.html").read_text()
 
 
 @pytest.mark.slow
