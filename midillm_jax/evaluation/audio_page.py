@@ -17,7 +17,7 @@ def section(scores: AudioScores) -> str:
     silent = ""
     if scores.silent:
         silent = f" Of {scores.silent:,} generated pieces nothing can be heard; they count as silence."
-    return f'<h2>How it sounds</h2><p class="soft lead">{_LEAD}{silent}</p><div class="grid scores">{cards}</div>'
+    return f'<h2>How it sounds</h2><p class="soft lead">{_LEAD}{silent}</p>{cards}'
 
 
 def _card(scores: EmbeddingScores) -> str:

@@ -100,7 +100,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     write_whole(settings.out / protocol.PAGE, report.render(page, settings.out))
     lines = (
         f"{len(generated)} pieces scored beside {len(real.pieces)} real ones; {len(asked)} of them have a caption",
-        *(() if drums is None else (drums.line(),)),
+        *(() if drums is None else (drums.line("prompt"),)),
         *(() if sound is None else sound.lines()),
     )
     signs = [_signs(piece.table) for piece in generated]

@@ -99,6 +99,10 @@ def compare(a: Path, b: Path) -> Comparison:
     seed = first.results["inputs"]["seed"]
     differences = [*_bits(first, second, seed), *_drums(first, second, seed), *_instruments(first, second, seed)]
     fads, missing = paired_audio.compare(a, first.results["audio_scores"], b, second.results["audio_scores"])
+    differences += [
+        _difference(name, "points", _mean(scores), len(scores), seed, sign=1)
+        for name, scores in paired_audio.matches(a, first.results["audio_scores"], b, second.results["audio_scores"])
+    ]
     if not differences and not fads:
         raise UserError(
             f"{a} and {b}: no measure that both have; expected two models, or prompts that say whether they want "
@@ -218,6 +222,11 @@ def _instruments(first: _Evaluation, second: _Evaluation, seed: int) -> list[Dif
         return 200 * (weights @ hits) / (weights @ sizes)
 
     return [_difference("instruments as asked, F1 in %", "points", scores, len(pairs), seed, sign=1)]
+
+
+def _mean(items: np.ndarray) -> Scores:
+    """Of A's and B's scores, float64 [items, 2]."""
+    return lambda weights: weights @ items / len(items)
 
 
 def _unseen(first: _Evaluation, second: _Evaluation) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:

@@ -1,13 +1,19 @@
 """The audio scores of two evaluations side by side, of those that were taken in the same way."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.audio import numbers
 from midillm_jax.evaluation.intervals import Interval
+
+_OF_SETS = ("references", "reference_pieces", "pieces")
+"""Fields of a protocol that a match with words does not depend on."""
 
 Scores = Mapping[str, Any] | None
 """``audio_scores`` of results.json."""
@@ -46,11 +52,48 @@ def compare(a: Path, first: Scores, b: Path, second: Scores) -> tuple[list[FadDi
     differences = []
     for name, mine in ours.items():
         if name in theirs:
-            _same(name, a, mine["protocol"], b, theirs[name]["protocol"])
+            _same(f"FAD by {name}", a, mine["protocol"], b, theirs[name]["protocol"])
             differences.append(_difference(name, mine["fad"], theirs[name]["fad"]))
     missing = [f"there is no FAD by {name} in B" for name in ours if name not in theirs]
     missing += [f"there is no FAD by {name} in A" for name in theirs if name not in ours]
     return differences, missing
+
+
+def matches(a: Path, first: Scores, b: Path, second: Scores) -> list[tuple[str, np.ndarray]]:
+    """The matches with words that both have: name, and the scores of A and B for the prompts of both, float64 [n, 2].
+
+    Raises:
+        UserError: as :func:`compare`; the real music may differ here.
+    """
+    ours, theirs = (
+        {} if scores is None else {each["name"]: each for each in scores["embeddings"]} for scores in (first, second)
+    )
+    found = []
+    for network in [name for name in ours if name in theirs]:
+        mine, other = ({match["name"]: match for match in each[network]["matches"]} for each in (ours, theirs))
+        if mine.keys() & other.keys():
+            protocols = (_heard(each[network]["protocol"]) for each in (ours, theirs))
+            _same(f"match by {network}", a, next(protocols), b, next(protocols))
+        for name in [name for name in mine if name in other]:
+            one, two = (_of_prompts(each[name]["of_prompts"]) for each in (mine, other))
+            pairs = [[one[prompt], two[prompt]] for prompt in one if prompt in two]
+            if pairs:
+                found.append((name, np.array(pairs)))
+    return found
+
+
+def _heard(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in protocol.items() if name not in _OF_SETS}
+
+
+def _of_prompts(scores: Iterable[tuple[str, float]]) -> dict[tuple[str, int], float]:
+    """By prompt and, of prompts that come more than once, how often it came before."""
+    seen: Counter[str] = Counter()
+    found = {}
+    for prompt, score in scores:
+        found[prompt, seen[prompt]] = score
+        seen[prompt] += 1
+    return found
 
 
 def _fads(scores: Scores) -> dict[str, Any]:
@@ -63,7 +106,7 @@ def _same(name: str, a: Path, mine: Mapping[str, Any], b: Path, theirs: Mapping[
         found, other = (repr(each[field]) if field in each else "nothing" for each in (ours, others))
         if found != other:
             raise UserError(
-                f"FAD by {name}, {field}: {found} in {a}, {other} in {b}; distances can be compared only if they were "
+                f"{name}, {field}: {found} in {a}, {other} in {b}; they can be compared only if they were "
                 "taken in the same way; evaluate one of them again with the other's options"
             )
 

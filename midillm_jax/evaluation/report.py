@@ -105,7 +105,7 @@ def _lead(words: str) -> str:
 def _scores(report: Report) -> str:
     cards = [] if report.likelihood is None else [_bits(report.likelihood)]
     if report.drums is not None:
-        cards.append(_drums(report.drums))
+        cards.append(_drums(report.drums, "prompts" if report.likelihood is None else "unseen prompts"))
     if report.instruments is not None:
         cards.append(_instruments(report.instruments))
     return f'<section class="grid scores">{"".join(cards)}</section>' if cards else ""
@@ -132,7 +132,7 @@ def _bits(likelihood: Likelihood) -> str:
     )
 
 
-def _drums(drums: DrumsAsAsked) -> str:
+def _drums(drums: DrumsAsAsked, prompts: str) -> str:
     if drums.share is None or drums.shuffled is None or drums.better_by is None:
         return _score("Drums as asked", "", "", [], "No prompt said whether it wants drums.")
     return _score(
@@ -143,7 +143,7 @@ def _drums(drums: DrumsAsAsked) -> str:
             _bar("its own caption", drums.share, 1, 100, " %"),
             _bar("shuffled captions", drums.shuffled, 1, 100, " %", model=False),
         ],
-        f"Of {drums.prompts} unseen prompts that ask for drums or for none, the share whose music has drums "
+        f"Of {drums.prompts} {prompts} that ask for drums or for none, the share whose music has drums "
         "exactly if they were asked for. Judged against somebody else's caption, a model that listens does "
         "worse; one that does not listen does as well."
         + (

@@ -7,7 +7,6 @@ dealt out, as in :mod:`~midillm_jax.evaluation.symbolic`: only what is above tha
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -35,9 +34,8 @@ class Match:
     wins: bool
     real: Interval | None = None
     """Of real pieces and their own captions, where there are any: what a model can be expected to reach."""
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+    of_prompts: tuple[tuple[str, float], ...] = ()
+    """Each prompt and the score of its own piece."""
 
 
 def matches(
@@ -79,7 +77,10 @@ def matches(
         match = judged(name, mine, seed)
         if match is not None:
             ceiling = None if other is None else judged(name, other, seed)
-            found.append(dataclasses.replace(match, real=None if ceiling is None else ceiling.own))
+            scores = zip(prompts, np.diagonal(mine).tolist(), strict=True)
+            of_prompts = tuple((prompt, score) for prompt, score in scores if not np.isnan(score))
+            real_own = None if ceiling is None else ceiling.own
+            found.append(dataclasses.replace(match, real=real_own, of_prompts=of_prompts))
     return tuple(found)
 
 

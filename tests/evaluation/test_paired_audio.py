@@ -7,14 +7,20 @@ from typing import Any
 import pytest
 
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation.paired_audio import compare
+from midillm_jax.evaluation.paired_audio import compare, matches
 
 PROTOCOL = {"network": "x", "weights": "ab", "pieces": 50, "references": "cd", "rendering": {"loudness": -18.0}}
 
 
 def scores(value: float, reach: float, **changes: Any) -> dict[str, Any]:
     fad = {"rows": 50, "corrected": {"value": value, "low": value - reach, "high": value + reach}}
-    return {"embeddings": [{"name": "x", "protocol": copy.deepcopy(PROTOCOL) | changes, "fad": fad}]}
+    return {"embeddings": [{"name": "x", "protocol": copy.deepcopy(PROTOCOL) | changes, "fad": fad, "matches": []}]}
+
+
+def matched(words: list[tuple[str, float]], **changes: Any) -> dict[str, Any]:
+    protocol = copy.deepcopy(PROTOCOL) | changes
+    match = {"name": "tags", "of_prompts": words}
+    return {"embeddings": [{"name": "x", "protocol": protocol, "fad": None, "matches": [match]}]}
 
 
 def differences(first: Any, second: Any) -> Any:
@@ -50,3 +56,14 @@ def test_a_distance_that_one_lacks_is_told() -> None:
     assert differences(scores(5.0, 0.3), None) == ([], ["there is no FAD by x in B"])
     assert differences(None, scores(5.0, 0.3)) == ([], ["there is no FAD by x in A"])
     assert differences(None, None) == ([], [])
+
+
+def test_matches_are_paired_by_prompt_whatever_the_real_music() -> None:
+    one = matched([("rock", 5.0), ("jazz", 1.0), ("rock", 6.0), ("only here", 9.0)])
+    other = matched([("jazz", 2.0), ("rock", 7.0), ("rock", 8.0)], references="ff", pieces=3)
+    ((name, scores),) = matches(Path("a"), one, Path("b"), other)
+    assert name == "tags"
+    assert scores.tolist() == [[5, 7], [1, 2], [6, 8]]
+    assert matches(Path("a"), one, Path("b"), None) == []
+    with pytest.raises(UserError, match=r"match by x, weights: 'ab' in a, 'zz' in b"):
+        matches(Path("a"), one, Path("b"), matched([("rock", 1.0)], weights="zz"))

@@ -58,6 +58,7 @@ def test_tags_that_a_prompt_names_are_looked_up(tmp_path: Path) -> None:
     assert match.shuffled.value == pytest.approx((70 + 10 + 10 + 45) / 4)
     assert match.real is not None
     assert match.real.value == pytest.approx(60)
+    assert dict(match.of_prompts) == pytest.approx({"rock music": 70, "slow jazz": 45})
 
 
 class Words:
