@@ -24,6 +24,7 @@ class Clap:
         import transformers
 
         self.name = f"clap:{Path(checkpoint).name}"
+        transformers.utils.logging.disable_progress_bar()  # this project has its own
         self._torch = torch
         try:
             model: Any = transformers.ClapModel.from_pretrained(checkpoint, dtype=self._torch.float32)
