@@ -60,7 +60,7 @@ EXTRAS = {
         'jax[tpu]; sys_platform == "linux" and platform_machine == "x86_64"',
         "llama-models>=0.3",  # carries Llama 3's vocabulary, for one slow test
         "mypy>=2.4",
-        "onnx>=1.22",
+        "onnx>=1.23",
         "onnxruntime>=1.32",
         "packaging>=26",
         "prometheus-client>=0.26",

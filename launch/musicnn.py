@@ -186,8 +186,8 @@ def _write(graph: Any, outputs: list[str], out: Path) -> None:
 def _name_in_order(model: Any) -> None:
     """Orders and names everything as it is met from the outputs back.
 
-    tf2onnx orders and numbers as memory addresses will have it; audio scores are told apart by the file's SHA-256, which
-    must be the same for everybody.
+    tf2onnx orders and numbers as memory addresses will have it; audio scores are told apart by the file's SHA-256,
+    which must be the same for everybody.
     """
     graph = model.graph
     makers = {output: node for node in graph.node for output in node.output}
