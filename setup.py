@@ -95,6 +95,8 @@ setup(
     # configs/ stays at the top of the clone, where people edit it; a wheel carries it inside the package.
     packages=[*find_packages(include=["midillm_jax", "midillm_jax.*"]), "midillm_jax.configs"],
     package_dir={"midillm_jax.configs": "configs"},
+    # The model in the box.
+    package_data={"midillm_jax": ["assets/mini/*"]},
     install_requires=[
         "flax>=0.12.8",
         "huggingface_hub>=2.4",

@@ -22,8 +22,8 @@ from midillm_jax.data.band.compose import Profile
 from midillm_jax.data.demo import write_band
 from midillm_jax.evaluation.asked import Asked, from_columns
 from midillm_jax.evaluation.control import Heard, hear, summary
-from midillm_jax.evaluation.rhythm import METERS, beats_a_quarter, meter_kind
 from midillm_jax.music.midi import NoteTable, read_midi
+from midillm_jax.music.rhythm import METERS, beats_a_quarter, meter_kind
 
 RATIOS = {"1": 1.0, "1/2": 0.5, "2": 2.0, "1/3": 1 / 3, "3": 3.0, "2/3": 2 / 3, "3/2": 1.5}
 TOLERANCE = 0.04

@@ -6,8 +6,12 @@ FOLDER holds MIDI files, at any depth. Each piece is judged whole and as a model
 to 682 notes and 100 seconds. Few of these may be called failures. Of each opening failures are then made, with a fixed
 seed: a bar that is played over and over (1.2 to 8 s, onsets up to a tick off, one note in fifty wrong), notes piled up
 in two ways, its first dozen notes alone, a hole of ten seconds in its middle, and notes so short and far apart that
-silence rules. These should be called what they are. Prints two tables; ``--json FILE``
-writes them too.
+silence rules. These should be called what they are.
+
+Prints four tables: shares of pieces with each sign; of each threshold by itself the real pieces that it rejects, with
+95 % intervals, the failures it is there for that it catches, and the tightest value that rejects no more than 1 in 200
+of the real openings; real pieces by the folder that they lie in; and the distributions. ``--json FILE`` writes the
+figures too.
 """
 
 import argparse
@@ -19,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
+from midillm_jax.evaluation.intervals import Interval, wilson
+from midillm_jax.music import signatures as signs
 from midillm_jax.music.midi import MidiError, NoteTable, read_midi
 from midillm_jax.music.signatures import Signatures, signatures
 from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
@@ -26,7 +32,9 @@ from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
 OPENING_NOTES = 682
 SIGNS = ("looping", "flooded", "empty")
 NUMBERS = ("loop_share", "most_together", "notes_a_second", "silent_share", "longest_silence", "notes", "seconds")
-QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
+QUANTILES = (0.0, 0.01, 0.05, 0.5, 0.95, 0.99, 0.995, 1.0)
+FALSE_SHARE = 1 / 200
+"""Of real openings that a threshold may reject."""
 
 
 def first(table: NoteTable, count: int) -> NoteTable:
@@ -98,6 +106,67 @@ FAILURES: dict[str, tuple[str, Callable[[NoteTable, np.random.Generator], NoteTa
 """What is made of an opening, and the sign that should fire."""
 
 
+THRESHOLDS: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    "LOOPING_SHARE": ("loop_share", 1, ("one bar over and over",)),
+    "MOST_TOGETHER": ("most_together", 1, ("sixty notes on a tick",)),
+    "MOST_A_SECOND": ("notes_a_second", 1, ("sixty notes on a tick", "400 notes a second")),
+    "LEAST_NOTES": ("notes", -1, ("a dozen notes",)),
+    "LEAST_SECONDS": ("seconds", -1, ("a dozen notes",)),
+    "MOST_SILENCE": ("silent_share", 1, ("thinned out",)),
+    "LONGEST_SILENCE": ("longest_silence", 1, ("a hole of 10 s",)),
+}
+"""Of each threshold the number that it bounds, from above (1) or below (-1), and the failures that it is there for."""
+
+
+def beyond(found: list[Signatures], number: str, side: int, limit: float) -> int:
+    """Pieces that a threshold rejects."""
+    return sum(side * getattr(each, number) > side * limit for each in found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejection:
+    """What a threshold rejects by itself."""
+
+    value: float
+    whole: Interval
+    """Share of real pieces."""
+    opening: Interval
+    caught: dict[str, float]
+    """Share of each failure that it is there for."""
+    tightest: float
+    """The value that rejects FALSE_SHARE of the openings."""
+    caught_by_tightest: dict[str, float]
+
+    def row(self) -> str:
+        shares = [
+            f"{100 * each.value:.2f} % [{100 * each.low:.2f}, {100 * each.high:.2f}]"
+            for each in (self.whole, self.opening)
+        ]
+        caught = [
+            ", ".join(f"{100 * share:.1f} % of {name}" for name, share in each.items())
+            for each in (self.caught, self.caught_by_tightest)
+        ]
+        return f"| {self.value:g} | {' | '.join(shares)} | {caught[0]} | {self.tightest:.4g} | {caught[1]} |"
+
+
+def rejections(real: dict[str, list[Signatures]], made: dict[str, list[Signatures]]) -> dict[str, Rejection]:
+    found = {}
+    for name, (number, side, failures) in THRESHOLDS.items():
+        limit = float(getattr(signs, name))
+        values = side * np.array([getattr(each, number) for each in real["opening"]], np.float64)
+        tightest = side * float(np.quantile(values, 1 - FALSE_SHARE, method="higher"))
+
+        def share(pieces: list[Signatures], value: float, number: str = number, side: int = side) -> float:
+            return beyond(pieces, number, side, value) / len(pieces)
+
+        whole, opening = (
+            wilson(beyond(real[kind], number, side, limit), len(real[kind])) for kind in ("whole", "opening")
+        )
+        caught, by_tightest = ({each: share(made[each], value) for each in failures} for value in (limit, tightest))
+        found[name] = Rejection(limit, whole, opening, caught, tightest, by_tightest)
+    return found
+
+
 def shares(found: list[Signatures]) -> dict[str, float]:
     """Share of pieces with each sign, and with any."""
     counts: Counter[str] = Counter()
@@ -112,10 +181,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    tables, rng = [], np.random.default_rng(0)
+    tables, folders, rng = [], [], np.random.default_rng(0)
     for path in sorted(arguments.folder.rglob("*.mid")):
         try:
             tables.append(read_midi(path.read_bytes(), compiled=True))
+            folders.append(path.parent.name)
         except MidiError as error:
             print(f"{path}: {error}")
     openings = [opening(table) for table in tables]
@@ -126,13 +196,26 @@ def main() -> None:
     for name, found in [*real.items(), *made.items()]:
         cells = " | ".join(f"{100 * share:.1f} %" for share in shares(found).values())
         print(f"| {name} | {cells} |")
-    print(f"\n| real pieces | {' | '.join(f'{100 * q:g} %' for q in QUANTILES)} |\n|---|---|---|---|---|---|")
+    thresholds = rejections(real, made)
+    print("\n| threshold | value | rejects whole | openings | catches | tightest | which catches |")
+    print(f"|{'---|' * 7}")
+    for name, rejection in thresholds.items():
+        print(f"| {name} {rejection.row()}")
+    print(f"\n| openings of the folder | pieces | {' | '.join(SIGNS)} | any |\n|---|---|---|---|---|---|")
+    for folder in sorted(set(folders)):
+        mine = [found for found, of in zip(real["opening"], folders, strict=True) if of == folder]
+        cells = " | ".join(f"{100 * share:.1f} %" for share in shares(mine).values())
+        print(f"| {folder} | {len(mine)} | {cells} |")
+    print(f"\n| real pieces | {' | '.join(f'{100 * q:g} %' for q in QUANTILES)} |\n|{'---|' * (len(QUANTILES) + 1)}")
     for name, found in real.items():
         for number in NUMBERS:
             at = np.quantile([getattr(each, number) for each in found], QUANTILES)
             print(f"| {name}: {number} | {' | '.join(f'{value:.4g}' for value in at)} |")
     if arguments.json:
-        figures = {name: shares(found) for name, found in (real | made).items()}
+        figures = {
+            "shares": {name: shares(found) for name, found in (real | made).items()},
+            "thresholds": {name: dataclasses.asdict(each) for name, each in thresholds.items()},
+        }
         arguments.json.write_text(json.dumps(figures, indent=1))
 
 

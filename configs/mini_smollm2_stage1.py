@@ -4,8 +4,8 @@
     python -m midillm_jax.train --config mini_smollm2_stage1.py
 
 Data as for mini_stage1.py, but for the text, whose ids are SmolLM2's. A quarter of the rows is text, so that the model
-goes on writing it; ``text_drift`` in the log tells how far it moved. Not trained to its end yet, only a little on a CPU
-(docs/training.md): steps and learning rate are our own guess.
+goes on writing it; ``text_drift`` in the log tells how far it moved. Not trained to its end yet
+(docs/training.md says how far): steps and learning rate are our own guess.
 """
 
 from midillm_jax.config import (

@@ -24,7 +24,7 @@ def get_config() -> Config:
     return Config(
         name="mini_stage2",
         init_from="runs/mini_stage1",
-        steps=900,
+        steps=500,
         model=MINI,
         data=DataConfig(
             tokenizer="mini/text4096.model",

@@ -13,8 +13,7 @@
 #   --data-only        makes the shards and stops; with --smollm2, those too that only it needs
 #
 # Works in the current folder: shards in mini/, runs in runs/, the model in mini/model, its scores in mini/report, or with
-# --smollm2 in mini/smollm2_model and mini/smollm2_report. Started again it goes on where it stopped. No model
-# was trained with it to the end yet.
+# --smollm2 in mini/smollm2_model and mini/smollm2_report. Started again it goes on where it stopped.
 set -euo pipefail
 
 midi='' text='' manifest='' drums='' leave_out='' leave_out_text='' band=1600 smollm2='' data_only='' dry=''
@@ -83,6 +82,8 @@ else
   step train --config mini_stage1.py
   step train --config mini_stage2.py
   # No file of more than 15 MiB.
-  step export --checkpoint runs/mini_stage2 --out mini/model --dtype bfloat16 --shard-gb 0.0157
-  step evaluate --model mini/model --data mini/real --pieces 89 --temperature 0.9 --out mini/report
+  step export --checkpoint runs/mini_stage2 --out mini/model --dtype bfloat16 --shard-gb 0.0157 \
+    --temperature 0.9 --top-p 0.95
+  step evaluate --model mini/model --data mini/real --pieces 89 --seconds 30 --max-notes 150 \
+    --temperature 0.9 --top-p 0.95 --out mini/report
 fi

@@ -145,7 +145,9 @@ def _option_names(kind: Any, prefix: str = "") -> Iterator[str]:
         if tyro.conf.OmitArgPrefixes in typing.get_args(marks[name]):
             yield from _option_names(hints[name], prefix)
             continue
-        full = prefix + name.replace("_", "-")
+        # tyro.conf.arg(name=...) stands among the marks.
+        named = [own for mark in typing.get_args(marks[name]) if isinstance(own := getattr(mark, "name", None), str)]
+        full = prefix + (named[0] if named else name.replace("_", "-"))
         yield full
         members = typing.get_args(hints[name]) if isinstance(hints[name], types.UnionType) else (hints[name],)
         for member in members:

@@ -3,6 +3,7 @@
 ``python -m midillm_jax.evaluate --generated DIR --out DIR`` scores music that somebody else made, without a model.
 ``python -m midillm_jax.evaluate runs RUN [RUN ...] --out DIR`` compares training runs: curves, figures, settings.
 ``python -m midillm_jax.evaluate compare A B`` compares two models' results: which is better, and by how much.
+``python -m midillm_jax.evaluate listen A B --out FILE`` makes a page on which people say which of two they prefer.
 """
 
 import dataclasses
@@ -18,11 +19,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import audio, given, paired, protocol, runs, runs_page
+from midillm_jax.evaluation import audio, further, given, listening, listening_page, paired, protocol, runs, runs_page
 from midillm_jax.evaluation.generation import Sampling
 from midillm_jax.files import write_whole
 from midillm_jax.inference.request import MusicRequest
 
+_PIECES = 48
+"""Held-out pieces that are scored where neither --pieces nor --ids says how many."""
 _LINE_SECONDS = 5.0
 """Time between progress lines of one stage where there is no terminal."""
 
@@ -42,8 +45,8 @@ class Arguments:
     """Folder for the page, the numbers and the music."""
     prompts_file: Path | None = None
     """Prompts to make music from, one a line, instead of the held-out captions."""
-    pieces: int = 48
-    """Held-out pieces to score, and their captions to make music from."""
+    pieces: int | None = None
+    """Held-out pieces to score, and their captions to make music from; if not given 48, or with --ids all."""
     seed: int = 0
     """Draws the pieces and the music."""
     show: int = 6
@@ -58,6 +61,17 @@ class Arguments:
     """No note starts later than this."""
     max_notes: int = MusicRequest.max_notes
     """Notes a piece has at most."""
+    ids: Path | None = None
+    """Names of the only pieces to score, those of a published set: one a line, or MidiCaps' train.json, whose column
+    test_set counts. They may be of the test split."""
+    near_duplicates: bool = False
+    """Also give the scores without held-out pieces that nearly are a piece of the train split."""
+    text: Path | None = None
+    """Held-out text that is scored too: a folder that `python -m midillm_jax.prepare text` made, or text files."""
+    text_tokens: int = further.Settings.text_tokens
+    """Of text; whole documents are drawn until there are as many."""
+    base: Path | None = None
+    """The text model that the model was trained from, for how far its words have moved from it."""
     references: Path | None = None
     """Folder of real .mid files for the audio distance, instead of the held-out pieces."""
     most_references: int = 400
@@ -123,16 +137,58 @@ class CompareArguments:
     """File for the comparison as JSON."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ListenArguments:
+    """Makes a page for a blind listening test of two models' music, or scores what listeners said on it."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="A B")] = ()
+    """Two folders that `python -m midillm_jax.evaluate --out` wrote, with music for the same prompts."""
+    out: Path | None = None
+    """The page to write, one .html file with all its sound."""
+    pairs: int = 12
+    """Prompts asked about at most."""
+    seconds: float = 45.0
+    """Of each piece's beginning that is played."""
+    seed: int = 0
+    """Draws the prompts, and which model stands first."""
+    score: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE ...")] = ()
+    """Results that listeners downloaded from the page, to be added up."""
+
+
 def main(arguments: list[str]) -> None:
-    """Evaluates a model, or compares runs or results where the first argument says so."""
+    """Evaluates a model; or compares runs or results, or lets people listen, where the first argument says so."""
     if arguments[:1] == ["runs"]:
         _compare_runs(arguments[1:])
     elif arguments[:1] == ["compare"]:
         _compare_results(arguments[1:])
+    elif arguments[:1] == ["listen"]:
+        _listen(arguments[1:])
     elif any(argument.partition("=")[0] == "--generated" for argument in arguments):
         _evaluate_given(arguments)
     else:
         _evaluate(arguments)
+
+
+def _listen(arguments: list[str]) -> None:
+    """Ends with where the page is, or with a sentence a question."""
+    prog = "python -m midillm_jax.evaluate listen"
+    chosen = commands.parse(ListenArguments, arguments, prog=prog, description=ListenArguments.__doc__)
+    if chosen.score:
+        if chosen.folders or chosen.out is not None:
+            raise UserError("--score adds up results; leave out the folders and --out, or leave out --score")
+        for line in listening.score(chosen.score).lines():
+            print(line)
+        return
+    if len(chosen.folders) != 2 or chosen.out is None:
+        raise UserError(
+            f"{len(chosen.folders)} folders and {'no --out' if chosen.out is None else '--out'}: expected A B --out "
+            "FILE.html to make a page, or --score FILE to read results"
+        )
+    test = listening.draw(*chosen.folders, chosen.pairs, chosen.seed)
+    with _Progress() as progress:
+        sounds = listening.sounds(test, chosen.seconds, lambda done, total: progress.tell("playing", done, total))
+    write_whole(chosen.out, listening_page.render(test, sounds))
+    print(f"{chosen.out} asks about {len(test.pairs)} pairs; open it in a browser, it needs nothing else")
 
 
 def _compare_results(arguments: list[str]) -> None:
@@ -170,11 +226,13 @@ def _evaluate(arguments: list[str]) -> None:
         data=chosen.data,
         out=chosen.out,
         prompts_file=chosen.prompts_file,
-        pieces=chosen.pieces,
+        pieces=_PIECES if chosen.pieces is None and chosen.ids is None else chosen.pieces,
         seed=chosen.seed,
         show=chosen.show,
         runs=chosen.runs,
         sampling=Sampling(chosen.temperature, chosen.top_p, chosen.max_notes, chosen.seconds),
+        ids=chosen.ids,
+        further=further.Settings(chosen.text, chosen.text_tokens, chosen.base, chosen.near_duplicates),
         references=chosen.references,
         most_references=chosen.most_references,
         audio=audio.Settings(chosen.embedding, chosen.audio_seconds, chosen.audio_cache),

@@ -38,6 +38,9 @@ class Arguments:
     dtype: Literal["float32", "bfloat16", "float16", "int8", "q8_0"] = "float32"
     """Of the stored weights; float32 keeps those of a float32 run exactly. int8 is for vLLM (compressed-tensors), q8_0
     for gguf alone, where bfloat16 is not."""
+    temperature: float = hf_write.Generation.temperature
+    """What generation_config.json recommends, and `generate` does where nothing else is asked for; so with top-p."""
+    top_p: float = hf_write.Generation.top_p
     tokenizer: str = ""
     """Where the run's text tokenizer is now, if it was moved since."""
     base: str = ""
@@ -118,7 +121,8 @@ def _export_model(chosen: Arguments, out: Path) -> tuple[Path, str]:
         origin=origin,
         scores=run_log.held_out_figures(run, step),
     )
-    generation = hf_write.Generation(max_new_tokens=min(hf_write.Generation.max_new_tokens, longest - 2))
+    tokens = min(hf_write.Generation.max_new_tokens, longest - 2)
+    generation = hf_write.Generation(chosen.temperature, chosen.top_p, tokens)
     documents = hf_card.licences(config.model, origin) | {"README.md": card}
     write: Callable[..., Path] = functools.partial(hf_write.write_hf, shard_bytes=round(chosen.shard_gb * 1e9) or None)
     if chosen.format == "gguf":

@@ -1,69 +1,51 @@
-"""``python -m midillm_jax.generate --model DIR --prompt "..."``: music from words, as .mid, picture and sound.
+"""``python -m midillm_jax.generate --prompt "..."``: music from words, as .mid, picture and sound.
 
-``python -m midillm_jax.generate text --model DIR --prompt "..."`` lets the model go on with a text instead.
+    python -m midillm_jax.generate [new] --prompt "A calm waltz for flute and piano."
+    python -m midillm_jax.generate continue FILE --from "bar 17" --seconds 30
+    python -m midillm_jax.generate infill FILE --bars 9-16
+    python -m midillm_jax.generate accompany FILE --keep piano --add "bass, drums"
+    python -m midillm_jax.generate replace FILE --tracks drums
+    python -m midillm_jax.generate edit FILE "make bars 9 to 16 sparser and swap the piano for strings"
+    python -m midillm_jax.generate text --prompt "The fugue"
+
+``generate NAME --help`` lists the options of each.
 """
 
 import contextlib
 import dataclasses
-import importlib.util
-import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from midillm_jax import commands
+from midillm_jax.composing import by_words, options, outputs
 from midillm_jax.errors import UserError
-from midillm_jax.files import write_whole
-from midillm_jax.inference import compose, engine, request
-from midillm_jax.music import render
-from midillm_jax.music.instruments import PROGRAM_NAMES
-from midillm_jax.music.midi import NoteTable
+from midillm_jax.inference import changes, compose, editing, engine, request, windows
+from midillm_jax.music import clock, grid
+from midillm_jax.music.amt import decode_notes
+from midillm_jax.music.edit_plan import plan_text, read_plan
+from midillm_jax.music.midi import read_midi, write_midi
+from midillm_jax.music.parts import read_notes
+from midillm_jax.music.score import Score, read_score, write_score
+from midillm_jax.music.timing import played
+from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
 
-_NAME_LETTERS = 48
-
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """Writes NAME.mid and NAME.png for each output, and its sound where FluidSynth is installed."""
-
-    model: Path
-    """Folder that `python -m midillm_jax.export` wrote, or OWNER/NAME of a model on the Hugging Face Hub."""
-    prompt: str | None = None
-    """What the music should be like; without it, the model is free."""
-    outputs: int = request.MusicRequest.outputs
-    """Pieces to write."""
-    seed: int = request.MusicRequest.seed
-    """The same seed gives the same files."""
-    temperature: float = request.MusicRequest.temperature
-    """Above 1 is wilder, below 1 tamer, 0 always takes the most likely note."""
-    top_p: float = request.MusicRequest.top_p
-    """Only the most likely ids that together hold this probability can be drawn."""
-    seconds: float = request.MusicRequest.max_seconds
-    """No note starts later than this."""
-    max_notes: int = request.MusicRequest.max_notes
-    """Notes a piece has at most."""
-    programs: tuple[int, ...] = ()
-    """General MIDI programs that may play, 128 for drums; all if none is given."""
-    backend: compose.Backend = "auto"
-    """Engine (docs/serving.md); auto takes llamacpp for a GGUF export, else jax where it is installed."""
-    quantization: str | None = None
-    """How vLLM quantises the weights as it loads them, such as fp8 on a GPU."""
-    out: Path = Path("music")
-    """Folder for the files."""
+_WINDOW_SECONDS = MAX_ONSET_TICKS / TICKS_PER_SECOND
+_PROG = "python -m midillm_jax.generate"
 
 
 @dataclasses.dataclass(frozen=True)
 class TextArguments:
     """Writes text to the standard output as it comes, with the JAX engine."""
 
-    model: Path
-    """Folder that `python -m midillm_jax.export` wrote, or OWNER/NAME of a model on the Hugging Face Hub."""
     prompt: str
     """The text goes on where this ends, and does not repeat it."""
+    model: Path | None = None
+    """As for music."""
     max_tokens: int = 200
     """Tokens to write, unless the model ends the text before."""
     temperature: float = 0.8
@@ -76,23 +58,33 @@ class TextArguments:
 
 def main(arguments: list[str]) -> None:
     """Loads the model, writes the music, says where it is."""
-    if arguments[:1] == ["text"]:
+    name = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    if name == "text":
         _text(arguments[1:])
         return
-    chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.generate", description=__doc__)
-    wanted = request.MusicRequest(
-        prompt=chosen.prompt,
-        outputs=chosen.outputs,
-        seed=chosen.seed,
-        temperature=chosen.temperature,
-        top_p=chosen.top_p,
-        max_notes=chosen.max_notes,
-        max_seconds=chosen.seconds,
-        programs=chosen.programs or None,
+    if name is not None and name not in options.KINDS:
+        raise UserError(f"{_PROG}: there is no {name!r}; name one of {', '.join((*options.KINDS, 'text'))}")
+    kind = options.KINDS[name or "new"]
+    prog = _PROG if name is None else f"{_PROG} {name}"
+    chosen = commands.parse(
+        kind, arguments[1:] if name else arguments, prog=prog, description=kind.__doc__ if name else __doc__
     )
     commands.enable_compile_cache()
-    with _folder(chosen.out):
-        _write_music(chosen, wanted)
+    if isinstance(chosen, options.New):
+        wanted = _wanted(chosen)
+        with outputs.folder(chosen.out):
+            _write_new(chosen, wanted)
+        return
+    assert isinstance(chosen, options.OfFile)
+    # All that can be wrong with what was asked is said before the model is loaded.
+    score, wanted = _score(chosen.file), chosen.wanted()
+    options.check_notes(chosen)
+    if isinstance(chosen, options.Edit):
+        _edit(chosen, score, wanted)
+        return
+    change, onto = options.change_of(chosen, score), changes.grid_of(score, chosen.quantize)
+    with outputs.folder(chosen.out):
+        _write_change(chosen, score, change, onto, wanted)
 
 
 def _text(arguments: list[str]) -> None:
@@ -110,7 +102,7 @@ def _text(arguments: list[str]) -> None:
     columns = (TextColumn("loading the model"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         bar.add_task("", total=None)
-        model = text_sampler.load_text_model(chosen.model)
+        model = text_sampler.load_text_model(chosen.model or compose.bundled_model())
     count, began = 0, time.perf_counter()
     for piece, count in model.write(wanted):  # noqa: B007 (told below)
         print(piece, end="", flush=True)
@@ -119,75 +111,160 @@ def _text(arguments: list[str]) -> None:
     print(f"{count} tokens, {speed:.0f} tokens/s with compiling", file=sys.stderr)
 
 
-def _write_music(chosen: Arguments, wanted: request.MusicRequest) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[notes]}"), TimeElapsedColumn())
-    # On stderr: what stands on stdout afterwards are the files.
+def _wanted(chosen: options.New) -> request.MusicRequest:
+    """The request for a new piece; its length counts only where it fits a window, which also says what is wrong."""
+    seconds = min(chosen.seconds, _WINDOW_SECONDS)
+    notes = request.MusicRequest.max_notes if chosen.max_notes is None else chosen.max_notes
+    return chosen.wanted(max_seconds=seconds, max_notes=notes, programs=chosen.programs or None)
+
+
+def _score(path: Path) -> Score:
+    data = path.read_bytes()
+    score = read_score(data, str(path))
+    if not read_notes(score).notes:
+        raise UserError(f"{path}: has no notes; give a file with music to start from")
+    return score
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[..., None]]:
+    """A bar on stderr, as what stands on stdout are the files. Its function takes what rich's ``update`` does."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[so_far]}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("loading the model", total=None, notes="")
-        model = compose.load_model(chosen.model, chosen.backend, chosen.quantization)
+        task = bar.add_task("loading the model", total=None, so_far="")
+        yield lambda **fields: bar.update(task, **fields)
 
-        def report(now: engine.Progress) -> None:
-            stages = {"compile": "compiling", "prefill": "reading the prompt", "decode": "writing", "done": "writing"}
-            bar.update(
-                task,
-                description=stages[now.stage],
-                total=now.total,
-                completed=now.triples,
-                notes=f"{now.triples} of at most {now.total} notes",
+
+_STAGES = {"compile": "compiling", "prefill": "reading what is there", "decode": "writing", "done": "writing"}
+
+
+def _told(update: Callable[..., None], seconds: float) -> Callable[[engine.Stage, float], None]:
+    def tell(stage: engine.Stage, reached: float) -> None:
+        so_far = f"{reached:.0f} of at most {seconds:.0f} s"
+        update(description=_STAGES[stage], total=seconds, completed=reached, so_far=so_far)
+
+    return tell
+
+
+def _write_new(chosen: options.New, wanted: request.MusicRequest) -> None:
+    long = chosen.seconds > _WINDOW_SECONDS or wanted.max_notes > request.MusicRequest.max_notes
+    with _progress() as update:
+        model = _load(chosen)
+        wanted = chosen.as_recommended(wanted, model)
+        began = time.perf_counter()
+        if long:
+            place = windows.Place(
+                end_ticks=round(chosen.seconds * TICKS_PER_SECOND), programs=wanted.programs, max_notes=chosen.max_notes
             )
+            written = windows.write(model, wanted, place, _told(update, chosen.seconds))
+            tables = [decode_notes(one.events) for one in written]
+            pieces = [
+                (write_midi(played(table, chosen.seed + number)), table, one.closed)
+                for number, (table, one) in enumerate(zip(tables, written, strict=True))
+            ]
+            seconds, tokens = time.perf_counter() - began, [3 * len(table) for table in tables]
+        else:
 
-        composed = compose.compose(model, wanted, report)
-    name = _file_name(chosen.prompt, chosen.seed)
+            def report(now: engine.Progress) -> None:
+                so_far = f"{now.triples} of at most {now.total} notes"
+                update(description=_STAGES[now.stage], total=now.total, completed=now.triples, so_far=so_far)
+
+            composed = compose.compose(model, wanted, report)
+            pieces = [(piece.midi, piece.table, piece.closed) for piece in composed.pieces]
+            seconds, tokens = composed.seconds["decode"], [len(piece.amt_ids) for piece in composed.pieces]
+    name = outputs.file_name(chosen.prompt, chosen.seed)
     unheard: set[str] = set()
-    for index, piece in enumerate(composed.pieces):
+    for index, (midi, table, closed) in enumerate(pieces):
         path = chosen.out / f"{name}-{index + 1}.mid"
-        write_whole(path, piece.midi)
-        render.piano_roll(piece.table, path.with_suffix(".png"), chosen.prompt)
-        unheard.update(_play(path))
-        speed = len(piece.amt_ids) / max(composed.seconds["decode"], 1e-9)
-        cut = "" if piece.closed else ", cut where the room ended"
+        unheard.update(outputs.save(path, midi, table, chosen.prompt))
+        cut = "" if closed else ", cut where the room ended"
         print(
-            f"{path}: {len(piece.table)} notes, {piece.table.seconds():.1f} s, {_instruments(piece.table)}, "
-            f"{speed:.0f} tokens/s{cut}"
+            f"{path}: {len(table)} notes, {table.seconds():.1f} s, {outputs.instruments(table)}, "
+            f"{tokens[index] / max(seconds, 1e-9):.0f} tokens/s{cut}"
         )
     for reason in sorted(unheard):  # the same one for every piece where FluidSynth is missing
         print(reason)
 
 
-@contextlib.contextmanager
-def _folder(folder: Path) -> Iterator[None]:
-    """Makes the folder before the work, so that a bad name fails at once; takes it away if nothing came of it."""
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {folder}: this folder cannot be made ({error.strerror}); name another") from None
-    try:
-        yield
-    finally:
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
+def _write_change(
+    chosen: options.OfFile, score: Score, change: changes.Change, onto: grid.Grid | None, wanted: request.MusicRequest
+) -> None:
+    tempos = clock.tempo_map(score)
+    length = change.seconds if change.end is None else tempos.seconds(change.end) - tempos.seconds(change.start)
+    assert length is not None
+    with _progress() as update:
+        model = _load(chosen)
+        wanted = chosen.as_recommended(wanted, model)
+        edited = editing.write_into(
+            model,
+            score,
+            change,
+            wanted,
+            grid=onto,
+            strength=chosen.strength,
+            velocity=chosen.velocity,
+            tell=_told(update, length),
+        )
+    accounts = [changes.account(score, change, one) for one in edited]
+    for reason in _save_changed(chosen, [one.score for one in edited], accounts):
+        print(reason)
 
 
-def _file_name(prompt: str | None, seed: int) -> str:
-    """A file name that tells the prompt: its first words in small ASCII letters, and the seed."""
-    words = re.findall(r"[a-z0-9]+", (prompt or "music").lower())
-    name = "-".join(words)[:_NAME_LETTERS].strip("-") or "music"
-    return f"{name}-seed{seed}"
+def _edit(chosen: options.Edit, score: Score, wanted: request.MusicRequest) -> None:
+    if (chosen.words is None) == (chosen.plan is None):
+        raise UserError(f'{_PROG} edit: say what to change, as in edit song.mid "mute the drums", or give --plan FILE')
+    if chosen.plan is not None:
+        plan = read_plan(chosen.plan.read_text(encoding="utf-8"), str(chosen.plan))
+    else:
+        assert chosen.words is not None
+        plan = by_words.plan_for(score, chosen.words)
+    if chosen.show:
+        print(plan_text(plan), end="")
+        return
+    print(plan_text(plan), end="", file=sys.stderr)
+    onto = changes.grid_of(score, chosen.quantize)
+    with outputs.folder(chosen.out), _progress() as update:
+        model = None
+        if by_words.needs_model(plan):
+            model = _load(chosen)
+            wanted = chosen.as_recommended(wanted, model)
+        asked = [
+            dataclasses.replace(wanted, seed=(wanted.seed + index) % request.MAX_SEEDS)
+            for index in range(chosen.outputs)
+        ]
+        applied = [
+            by_words.run(
+                score,
+                plan,
+                model,
+                one,
+                grid=onto,
+                strength=chosen.strength,
+                velocity=chosen.velocity,
+                tell=lambda stage, reached: update(description=_STAGES[stage], so_far=f"{reached:.0f} s"),
+            )
+            for one in asked
+        ]
+        unheard = _save_changed(chosen, [one.score for one in applied], [" · ".join(one.told) for one in applied])
+    for reason in unheard:
+        print(reason)
 
 
-def _play(path: Path) -> list[str]:
-    """Writes the sound beside a MIDI file, or gives the one line that says what is missing for it."""
-    ending = ".wav" if importlib.util.find_spec("soundfile") is None else ".flac"
-    try:
-        render.audio(path, path.with_suffix(ending))
-    except UserError as error:
-        return [str(error)]
-    return []
+def _save_changed(chosen: options.OfFile, scores: list[Score], accounts: list[str]) -> list[str]:
+    """Writes the files, says what became of each, and gives what is missing for their sound."""
+    name = f"{outputs.file_name(chosen.file.stem, None)}-{type(chosen).__name__.lower()}-seed{chosen.seed}"
+    unheard: set[str] = set()
+    for index, (score, account) in enumerate(zip(scores, accounts, strict=True)):
+        path = chosen.out / f"{name}-{index + 1}.mid"
+        midi = write_score(score)
+        unheard.update(outputs.save(path, midi, read_midi(midi), chosen.prompt or chosen.file.name))
+        print(f"{path}: {account}")
+    return sorted(unheard)
 
 
-def _instruments(table: NoteTable) -> str:
-    return ", ".join(PROGRAM_NAMES[program] for program in table.programs())
+def _load(chosen: options.Sampling) -> compose.MusicModel:
+    folder = compose.bundled_model() if chosen.model is None else chosen.model
+    return compose.load_model(folder, chosen.backend, chosen.quantization)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command from a prepared folder and a model folder to a page, at tiny size: an untrained model."""
 
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -155,7 +156,8 @@ def test_a_second_run_does_nothing(
     assert said[1].startswith("bits a note on 10 unseen pieces: ")
     assert said[2].startswith("bits a note of a 5-gram on them: ")
     assert said[3].startswith("drums as asked on 10 unseen prompts: ")
-    assert said[4] == f"the page is {evaluated / 'index.html'}"
+    assert said[4].startswith("failed music: ")
+    assert said[5] == f"the page is {evaluated / 'index.html'}"
 
 
 def test_an_interrupted_run_goes_on(
@@ -208,6 +210,44 @@ def test_other_prompts_in_the_same_folder(
     ]
 
 
+def test_a_named_set_with_text_beside_its_base(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three held-out pieces, one of the train split and one that is nowhere; the base is the model itself."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    names = [json.loads(line)["location"] for line in (corpus / "band" / "captions.jsonl").read_text().splitlines()]
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join([*(Path(name).stem for name in names[30:33]), Path(names[0]).stem, "nowhere"]))
+    text = tmp_path / "text"
+    text.mkdir()
+    for number in range(10):
+        (text / f"{number}.txt").write_text(f"A waltz in 3/4, number {number}, with drums and a slow piano.")
+    out = tmp_path / "out"
+    more = ["--ids", str(ids), "--text", str(text), "--base", str(corpus / "model"), "--near-duplicates", "--show", "0"]
+    evaluate.main(arguments(corpus, out, *more))
+    found = results(out)
+    assert found["bits_per_note"]["pieces"] == len(found["pieces"]) == 3
+    assert {piece["prompt_from"] for piece in found["pieces"]} == set(names[30:33])
+    (note,) = [note for note in found["notes"] if "named set" in note]
+    assert note == (
+        "Of the 5 ids of the named set 3 are among the held-out pieces; 1 stand in the train split and are not scored."
+    )
+    scored = found["further"]["text"]
+    assert scored["documents"] == 10
+    # Hardly better or worse than a guess among 320 ids, which is 5.77 nats.
+    assert scored["nats_a_token"]["value"] == pytest.approx(np.log(320), abs=0.3)
+    assert scored["divergence"]["value"] == pytest.approx(0, abs=1e-4)
+    assert isinstance(found["further"]["near_duplicates"]["held_out"], int)
+    page = (out / "index.html").read_text()
+    assert "nats a token (perplexity" in page
+    assert "named set <b>ids.txt</b>" in page
+    assert "nats a token from the base" in capsys.readouterr().out
+    (out / "results.json").unlink()
+    monkeypatch.setattr("midillm_jax.evaluation.text_scores.score", lambda *_: pytest.fail("the nats were kept"))
+    evaluate.main(arguments(corpus, out, *more))
+    assert results(out) == found
+
+
 @pytest.mark.slow
 def test_the_sound_of_a_models_music_is_scored(corpus: Path, tmp_path: Path) -> None:
     """Beside real music of a folder; as many prompts as a distance needs."""
@@ -237,6 +277,36 @@ def test_results_can_be_compared(evaluated: Path, capsys: pytest.CaptureFixture[
     assert all("not resolved at this size (B is better by 0.00 [0.00, 0.00]" in line for line in said)
 
 
+def test_a_model_beside_music_that_was_given(
+    corpus: Path, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that do as the model's prompts ask, under names that put them in another order than the model's."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    made, table, out = tmp_path / "made", tmp_path / "captions.jsonl", tmp_path / "out"
+    made.mkdir()
+    pieces = results(evaluated)["pieces"]
+    rows = [{"location": f"{len(pieces) - n:02d}.mid", "caption": piece["prompt"]} for n, piece in enumerate(pieces)]
+    for row, piece in zip(rows, pieces, strict=True):
+        shutil.copy(corpus / "band" / piece["prompt_from"], made / row["location"])
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluate.main(["--generated", str(made), "--captions", str(table), "--out", str(out), "--show", "0"])
+    capsys.readouterr()
+    right = f"{100 * np.mean([piece['asks_for_drums'] == piece['has_drums'] for piece in pieces]):.2f}"
+    evaluate.main(["compare", str(evaluated), str(out)])
+    drums, instruments = capsys.readouterr().out.splitlines()
+    assert drums.startswith(f"drums as asked, %, {SCORED} items: A {right}, B 100.00: ")
+    assert re.match(r"instruments as asked, F1 in %, .* B 100\.00: B is better by ", instruments)
+    evaluate.main(["compare", str(out), str(evaluated)])
+    drums, instruments = capsys.readouterr().out.splitlines()
+    assert f"A 100.00, B {right}: " in drums
+    assert "A 100.00" in instruments, "the files' words are the model's, whose pieces are known"
+    rows[0]["caption"] = "something else with drums"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluate.main(["--generated", str(made), "--captions", str(table), "--out", str(out), "--show", "0"])
+    with pytest.raises(UserError, match="music's prompts"):
+        evaluate.main(["compare", str(evaluated), str(out)])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -245,6 +315,9 @@ def test_results_can_be_compared(evaluated: Path, capsys: pytest.CaptureFixture[
         (["--runs", "nowhere"], "nowhere: holds no log.csv"),
         (["--prompts-file", "nowhere"], "--prompts-file nowhere: cannot be read"),
         (["--pieces", "0"], "--pieces 0"),
+        (["--ids", "nowhere"], "nowhere: no such file"),
+        (["--text", "nowhere"], "nowhere"),
+        (["--base", "nowhere"], "--base nowhere: the distance is taken on text; give --text too"),
         (["--top-p", "0"], "top_p is 0"),
         (["--seed", "-1"], "seed is -1"),
         (["--references", "nowhere"], "nowhere: no such folder"),

@@ -1,20 +1,20 @@
 """The command: files, lines and exit codes, as a person meets them."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import mido
 import pytest
 from PIL import Image
 
 from midillm_jax import commands, generate
-from midillm_jax.config import ModelConfig
-from midillm_jax.model.hf_write import write_hf
-from midillm_jax.model.llama import INFERENCE, Definition
-from midillm_jax.text.tokenizer import train_sentencepiece
+from midillm_jax.music.parts import read_notes
+from midillm_jax.music.score import event_diff, read_score
+from tests.inference.parts import band_files, untrained
 
 BLOCKED = ("array_record", "grain", "numba", "orbax", "tensorboard", "tensorboardX", "tensorstore")
 """The [train] extra: generation works where it is not installed. (optax is not among them: flax itself needs it.)"""
@@ -35,23 +35,7 @@ commands.run(generate.main)
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("model")
-    config = ModelConfig(
-        text_vocab_size=300,
-        d_model=32,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        head_dim=8,
-        d_ff=64,
-        context_length=512,
-        rope_theta=1000.0,
-        rms_norm_eps=1e-5,
-        tie_embeddings=True,
-    )
-    words = [f"a {colour} {thing} plays" for colour in ("warm", "cold", "bright") for thing in ("drum", "horn", "lute")]
-    tokenizer = train_sentencepiece(words, base / "words.model", 300)
-    return write_hf(base / "export", config, Definition(config, INFERENCE).init(jax.random.key(0)), tokenizer)
+    return untrained(tmp_path_factory.mktemp("model"))
 
 
 def arguments(model: Path, out: Path, *more: str) -> list[str]:
@@ -154,3 +138,170 @@ def test_it_goes_on_with_a_text(model: Path) -> None:
     unknown = text(*given, "--max-notes", "4")
     assert unknown.returncode == 2
     assert "there is no option --max-notes" in unknown.stderr
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A piece of the band that has drums."""
+    for path in band_files(tmp_path_factory.mktemp("song"), 12):
+        if {note.part.program for note in read_notes(read_score(path.read_bytes())).notes} >= {128}:
+            return path
+    raise AssertionError("no such piece")
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        (("continue", "--from", "bar 3", "--seconds", "6"), "continue"),
+        (("infill", "--bars", "2-3"), "infill"),
+        (("infill", "--between", "1s", "2.5s", "--add", "harp"), "infill"),
+        (("accompany", "--add", "harp", "--keep", "drums"), "accompany"),
+        (("replace", "--tracks", "drums", "--bars", "2-3", "--velocity", "70"), "replace"),
+    ],
+)
+def test_a_file_gets_new_music(
+    model: Path,
+    song: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asked: tuple[str, ...],
+    kind: str,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no fluidsynth there
+    before = song.read_bytes()
+    run(asked[0], str(song), *asked[1:], "--model", str(model), "--out", str(tmp_path / "out"), "--seed", "2")
+    line = capsys.readouterr().out.splitlines()[0]
+    (written,) = (tmp_path / "out").glob("*.mid")
+    assert written.name.endswith(f"-{kind}-seed2-1.mid")
+    assert line.startswith(f"{written}: from bar ")
+    assert " notes new" in line
+    assert written.with_suffix(".png").exists()
+    assert song.read_bytes() == before
+    old, new = read_score(before), read_score(written.read_bytes())
+    assert old.ticks_per_beat == new.ticks_per_beat
+    if kind == "accompany":
+        assert {note.part.program for note in read_notes(new).notes} <= {46, 128}
+    if kind == "replace":
+        fresh = [change for change in event_diff(old, new) if change.added and change.message[0] & 0xF0 == 0x90]
+        assert all(change.message[2] == 70 for change in fresh)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("improvise",), "there is no 'improvise'; name one of new, continue, infill"),
+        (("infill", "FILE"), "name the stretch to fill"),
+        (("infill", "FILE", "--bars", "900-901"), "is beyond its end"),
+        (("infill", "FILE", "--bars", "1-2", "--between", "1s", "2s"), "give one of them"),
+        (("continue", "FILE", "--from", "chorus"), "is no place"),
+        (("accompany", "FILE", "--add", "spoons"), "'spoons' is no instrument"),
+        (("replace", "FILE", "--tracks", "bagpipe"), "has no 'bagpipe'"),
+        (("replace", "FILE", "--tracks", "drums", "--quantize", "1/7"), "is no grid"),
+        (("replace", "FILE", "--tracks", "drums", "--velocity", "200"), "--velocity 200: expected 1 to 127"),
+        (("replace", "FILE", "--tracks", "drums", "--strength", "2"), "--strength 2: expected 0"),
+        (("continue", "nowhere.mid"), "nowhere.mid"),
+        (("continue", __file__), "MThd"),
+    ],
+)
+def test_mistakes_with_a_file_are_said_before_a_model_is_loaded(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: tuple[str, ...], said: str
+) -> None:
+    given = [str(song) if word == "FILE" else word for word in asked]
+    with pytest.raises(SystemExit) as ended:
+        run(*given, "--model", "no-model-here", "--out", str(tmp_path / "out"))
+    shown = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said in shown
+    assert "no-model-here" not in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_past_a_window_the_piece_goes_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    config = json.loads((model / "generation_config.json").read_text())
+    never_ends = tmp_path / "model"
+    shutil.copytree(model, never_ends)
+    (never_ends / "generation_config.json").write_text(json.dumps(config | {"eos_token_id": 2}))
+    run("new", "--model", str(never_ends), "--seconds", "250", "--programs", "0", "--out", str(tmp_path / "out"))
+    (path,) = (tmp_path / "out").glob("*.mid")
+    assert 150 < mido.MidiFile(path).length < 262
+    assert f"{path}: " in capsys.readouterr().out
+
+
+def test_a_models_folder_recommends_how_to_sample(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    tame = tmp_path / "model"
+    shutil.copytree(model, tame)
+    config = json.loads((model / "generation_config.json").read_text())
+    (tame / "generation_config.json").write_text(json.dumps(config | {"temperature": 0.5, "top_p": 0.3}))
+    asked = ("--max-notes", "9", "--seed", "6")
+    run("--model", str(tame), "--out", str(tmp_path / "one"), *asked)
+    run("--model", str(model), "--out", str(tmp_path / "two"), *asked, "--temperature", "0.5", "--top-p", "0.3")
+    run("--model", str(model), "--out", str(tmp_path / "three"), *asked)
+    one, two, three = (next((tmp_path / name).glob("*.mid")).read_bytes() for name in ("one", "two", "three"))
+    assert one == two != three
+    (tame / "generation_config.json").write_text(json.dumps(config | {"top_p": 7}))
+    with pytest.raises(SystemExit):
+        run("--model", str(tame), "--out", str(tmp_path / "four"))
+    assert "generation_config.json: top_p is 7" in capsys.readouterr().err
+
+
+def test_a_file_is_edited_by_words_without_a_model(
+    song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    out = ("--out", str(tmp_path / "out"), "--model", "no-model-here")
+    run("edit", str(song), "mute the drums and play everything an octave up in bars 1-2", *out)
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[:2] == ["all: remove [drums]", "bars 1-2: transpose +12 semitones [all]"]
+    (written,) = (tmp_path / "out").glob("*.mid")
+    assert shown.out.startswith(f"{written}: all: remove [drums]: ")
+    old, new = (read_notes(read_score(path.read_bytes())).notes for path in (song, written))
+    assert {note.part.program for note in new} == {note.part.program for note in old} - {128}
+
+
+def test_a_plan_is_shown_changed_and_done(
+    model: Path, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run("edit", str(song), "mute the drums", "--show", "--out", str(tmp_path / "out"))
+    shown = capsys.readouterr().out
+    assert shown == "all: remove [drums]\n"
+    assert not (tmp_path / "out").exists()
+    plan = tmp_path / "plan.txt"
+    plan.write_text(shown.replace("remove", 'regenerate "wild"') + '# a line for people\nall: add "a harp"\n')
+    run("edit", str(song), "--plan", str(plan), "--model", str(model), "--out", str(tmp_path / "out"))
+    (written,) = (tmp_path / "out").glob("*.mid")
+    old, new = (read_notes(read_score(path.read_bytes())).notes for path in (song, written))
+    assert {note.part.program for note in new} <= {note.part.program for note in old} | {46}
+    assert any(note.part.program == 46 for note in new)
+    kept = [(note.onset, note.pitch) for note in old if note.part.program != 128]
+    assert set(kept) <= {(note.onset, note.pitch) for note in new}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ((), "say what to change"),
+        (("make the chorus louder",), "'chorus' is not understood"),
+        (("mute the bagpipe",), "has no 'bagpipe'"),
+        (("mute the drums in bars 900-901",), "bars 900-901"),
+        (("--plan", "PLAN"), "line 1"),
+    ],
+)
+def test_an_edit_that_cannot_be_done_leaves_nothing(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: tuple[str, ...], said: str
+) -> None:
+    plan = tmp_path / "plan.txt"
+    plan.write_text("all: dance\n")
+    given = [str(plan) if word == "PLAN" else word for word in asked]
+    with pytest.raises(SystemExit) as ended:
+        run("edit", str(song), *given, "--out", str(tmp_path / "out"))
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -27,6 +27,7 @@ ROOMS = (
     "inference",
     "training",
     "evaluation",
+    "composing",
     "serving",
 )
 """From the ground up. A module may import its own room and lower ones."""
@@ -34,6 +35,7 @@ FORBIDDEN = {
     ("config", "music"): "both stand on the ground",
     ("data", "model"): "data is prepared where no model is",
     ("evaluation", "training"): "scores do not know how a model was trained",
+    ("composing", "training"): "music is asked for where nothing is trained",
     ("serving", "training"): "a server needs no training extra",
 }
 COMMANDS = ("prepare", "train", "export", "generate", "evaluate", "serve")

@@ -48,7 +48,9 @@ def test_the_wheel_holds_the_package_and_the_configs(wheel: Path) -> None:
     configs = {f"midillm_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
     assert len(package) > 5
     assert configs
-    assert inside == package | configs
+    model = {path.relative_to(ROOT).as_posix() for path in (ROOT / "midillm_jax" / "assets").rglob("*.*")}
+    assert model
+    assert inside == package | configs | model
 
 
 def test_a_config_is_found_outside_a_clone(wheel: Path, tmp_path: Path) -> None:

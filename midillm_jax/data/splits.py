@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from midillm_jax.data.shards import SplitName
 from midillm_jax.data.sources import MIDI_SUFFIXES, Record, storage
+from midillm_jax.data.sources.captions import CaptionTable
 from midillm_jax.errors import UserError
 
 SPLIT_VERSION = 3
@@ -81,7 +82,10 @@ def stem_of(name: str) -> str:
 
 
 def read_ids(path: str) -> frozenset[str]:
-    """Names of pieces from a file: a JSON list of strings, or one a line; folders and MIDI suffixes are taken off.
+    """Names of pieces from a file; folders and MIDI suffixes are taken off.
+
+    The file is a JSON list of strings, or has a name a line, as MIDI-LLM's evaluation_set_lakh_ids.txt, or a JSON
+    object a line with "location", as MidiCaps' train.json: of those with "test_set" the ones where it is true.
 
     Raises:
         UserError: no such file, or no names in it.
@@ -90,7 +94,11 @@ def read_ids(path: str) -> frozenset[str]:
         raise UserError(f"{path}: no such file; expected names of pieces, one a line or as a JSON list")
     text = storage.read_bytes(path).decode("utf-8", "surrogateescape").strip()
     names: Any = text.splitlines()
-    if text.startswith("["):
+    if text.startswith("{"):
+        table = CaptionTable(path).rows
+        tests = [location for location, about in table.items() if about.test]
+        names = tests or list(table)
+    elif text.startswith("["):
         try:
             names = json.loads(text)
         except ValueError as error:

@@ -379,16 +379,8 @@ def _weave(events: np.ndarray, controls: np.ndarray, base: int) -> np.ndarray:
     """What a row holds, flat: onsets counted from ``base``, rests in the gaps, controls ahead of their time."""
     events = anticipation.translate(events, -base)
     controls = anticipation.translate(controls, -base)
-    due = anticipation.onsets(controls)
-    ends = [int(events[-3])] if len(events) else []
-    padded = anticipation.pad(events, max([*ends, *due[-1:].tolist()]))
-    if not len(due) or due[0] > ANTICIPATION_TICKS:
-        # Nothing is heard before the first event, and a REST may not open a piece.
-        padded = padded[3 * int(np.argmax(padded[2::3] != REST)) :]
-    if not len(due):
-        return padded
-    woven, _ = anticipation.anticipate(padded, controls)
-    return woven
+    ends = (int(events[-3]) if len(events) else 0, int(anticipation.onsets(controls[-3:])[0]) if len(controls) else 0)
+    return anticipation.weave(events, controls, max(ends))
 
 
 def _count_events(written: np.ndarray) -> int:

@@ -227,7 +227,9 @@ def score(
 def scrambled(notes: NoteTable, rng: np.random.Generator) -> NoteTable:
     """The piece with every note but drums moved by up to SHIFT semitones, each by a number of its own.
 
-    Rhythm, instruments, register and velocities stay; keys, chords and tunes are gone.
+    Rhythm, instruments, register and velocities stay; keys, chords and tunes are gone. Not degraded.scrambled, which
+    deals a piece's pitches out anew: a bass that plays the tune's notes is another sound, and a network that only hears
+    sounds would tell it from real music.
     """
     pitches = notes.notes % PITCHES
     shifts = rng.integers(-SHIFT, SHIFT + 1, len(notes))

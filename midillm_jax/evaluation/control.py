@@ -3,7 +3,7 @@
 Tempo bin (TB), tempo bin with tolerance (TBT), correct key (CK) and correct key with duplicates (CKD) are the measures
 of Text2midi (K. Bhandari et al., AAAI 2025), whose bins are those in which MidiCaps names tempos. Published figures
 read the tempo off the file; a model that writes plain notes leaves none there, so that here it is heard
-(:mod:`~midillm_jax.evaluation.rhythm`), and a score cannot pass what its estimator reaches on the very pieces that the
+(:mod:`~midillm_jax.music.rhythm`), and a score cannot pass what its estimator reaches on the very pieces that the
 columns describe. That ceiling is found by scoring those pieces too; ``benchmarks/control.py`` prints it.
 """
 
@@ -18,10 +18,10 @@ import numpy as np
 from midillm_jax.data.tonality import Key, estimate_key
 from midillm_jax.evaluation.asked import Asked
 from midillm_jax.evaluation.intervals import Interval, bootstrap, is_better
-from midillm_jax.evaluation.rhythm import Rhythm, beats_a_quarter, find_rhythm, meter_kind
 from midillm_jax.evaluation.symbolic import has_drums
 from midillm_jax.music.instruments import CAPTION_WORDS
 from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.rhythm import Rhythm, beats_a_quarter, find_rhythm, meter_kind
 from midillm_jax.music.vocab import DRUM_PROGRAM, TICKS_PER_SECOND
 
 TEMPO_BINS = (40, 60, 70, 90, 110, 140, 160, 210)

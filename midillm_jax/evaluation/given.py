@@ -7,19 +7,28 @@ there is what was scored.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from midillm_jax.data.shards import Piece
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import audio, inputs, midi_folders, music_scores, piece_table, protocol, report
+from midillm_jax.evaluation import (
+    audio,
+    further,
+    inputs,
+    midi_folders,
+    music_scores,
+    piece_table,
+    protocol,
+    report,
+    shown,
+)
 from midillm_jax.evaluation.generation import DERIVED, FOLDER, Generated, remove_others
 from midillm_jax.evaluation.inputs import Prompt
 from midillm_jax.evaluation.midi_folders import MidiFolder, References
 from midillm_jax.evaluation.protocol import Outcome, Tell
 from midillm_jax.files import write_whole
-from midillm_jax.music.midi import NoteTable, write_midi
-from midillm_jax.music.signatures import signatures
+from midillm_jax.music.midi import write_midi
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +67,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     audio.require_enough(
         listener, len(found.pieces), len(real.pieces), sum(bool(piece.captions) for piece in found.pieces)
     )
-    silence = protocol.no_audio()
+    silence = shown.no_audio()
     decisive = {
         "format": protocol.FORMAT,
         "generated": found.digest,
@@ -80,12 +89,12 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     music = music_scores.score(
         generated, asked, real.pieces, settings.seed, lambda done, total: tell("listening", done, total)
     )
+    more = further.score_given(generated, asked, real.pieces, music, settings.seed)
     sound = None
     if listener is not None:
         sound = audio.score(listener, generated, asked, real.pieces, real.digest, settings.seed, tell)
-    pieces, problems = protocol.draw_and_play(generated, settings.show, silence, tell)
-    failed, really = _failed(piece.table for piece in generated), _failed(piece.notes for piece in real.pieces)
-    notes = [_failures(failed, really), *_left_out(found, real, len(asked)), *problems]
+    pieces, problems = shown.draw_and_play(generated, settings.show, silence, tell)
+    notes = [*_left_out(found, real, len(asked)), *problems]
     page = report.Report(
         facts=_facts(settings, real),
         likelihood=None,
@@ -96,15 +105,19 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         pieces=pieces,
         notes=notes,
         audio=sound,
+        further=more.sections(),
     )
     write_whole(settings.out / protocol.PAGE, report.render(page, settings.out))
     lines = (
         f"{len(generated)} pieces scored beside {len(real.pieces)} real ones; {len(asked)} of them have a caption",
         *(() if drums is None else (drums.line("prompt"),)),
+        *more.lines(),
         *(() if sound is None else sound.lines()),
     )
-    signs = [_signs(piece.table) for piece in generated]
-    rows = [protocol.piece_json(piece, frozenset()) | found for piece, found in zip(pieces, signs, strict=True)]
+    rows = [
+        protocol.piece_json(piece, signs, frozenset())
+        for piece, signs in zip(pieces, more.failed.of_piece, strict=True)
+    ]
     write_whole(settings.out / piece_table.NAME, piece_table.table(rows, music.measured))
     results = {
         "key": key,
@@ -115,7 +128,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "instruments_as_asked": None if instruments is None else instruments.to_json(),
         "music": music.to_json(),
         "audio_scores": None if sound is None else sound.to_json(),
-        "failed": {"generated": failed, "references": really},
+        "further": more.to_json(),
         "passed_over": {"unreadable": len(found.refused), "captions_without_file": len(found.without_file)},
         "notes": notes,
         "pieces": rows,
@@ -153,27 +166,6 @@ def _written(pieces: Sequence[Piece], out: Path) -> list[Generated]:
         generated.append(Generated(prompt, path, piece.notes, closed=True))
     remove_others(folder, len(pieces))
     return generated
-
-
-def _signs(notes: NoteTable) -> dict[str, bool]:
-    """Which signs of failed music (music/signatures.py) a piece has."""
-    found = signatures(notes)
-    return {"looping": found.looping, "flooded": found.flooded, "empty": found.empty}
-
-
-def _failed(pieces: Iterable[NoteTable]) -> dict[str, int]:
-    """How many pieces have each sign, how many any, and how many pieces there are."""
-    signs = [_signs(notes) for notes in pieces]
-    counts = {name: sum(found[name] for found in signs) for name in ("looping", "flooded", "empty")}
-    return counts | {"any": sum(any(found.values()) for found in signs), "pieces": len(signs)}
-
-
-def _failures(failed: Mapping[str, int], really: Mapping[str, int]) -> str:
-    beside = f"; of {really['pieces']:,} real ones {really['any']:,}" if really["pieces"] else ""
-    return (
-        f"Signs of failed music: {failed['any']:,} of {failed['pieces']:,} pieces (looping {failed['looping']:,}, "
-        f"flooded {failed['flooded']:,}, empty {failed['empty']:,}){beside}. They are scored like the others."
-    )
 
 
 def _left_out(found: MidiFolder, real: References, asked: int) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from midillm_jax.data.jobs import notes_digest
-from midillm_jax.data.shards import Manifest, Piece, SplitReader, open_split
+from midillm_jax.data.shards import Manifest, Piece, SplitName, SplitReader, open_split
+from midillm_jax.data.splits import stem_of
 from midillm_jax.data.windows import LEAST_TRIPLES
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.likelihood import Unigram, cut
@@ -41,6 +42,22 @@ class Prompt:
 
 
 @dataclasses.dataclass(frozen=True)
+class Named:
+    """How much of a named set is there."""
+
+    ids: int
+    held_out: int
+    """Those that a held-out piece bears."""
+    in_train: int
+    """Pieces of the train split that bear one."""
+
+    def line(self) -> str:
+        """In a sentence."""
+        known = f"; {self.in_train:,} stand in the train split and are not scored" if self.in_train else ""
+        return f"Of the {self.ids:,} ids of the named set {self.held_out:,} are among the held-out pieces{known}."
+
+
+@dataclasses.dataclass(frozen=True)
 class HeldOut:
     """Pieces that training did not see, and the unigram and the 5-gram of those it did."""
 
@@ -58,20 +75,24 @@ class HeldOut:
     """Held-out pieces passed over because the train split has the very same caption, though not the notes."""
     long_captions: int
     """Held-out pieces passed over because their caption leaves no room for music."""
+    named: Named | None = None
+    """Where only pieces of a named set are scored."""
 
     def prompts(self) -> list[Prompt]:
         """The captions."""
         return [Prompt(piece.captions[0], piece.name, piece.notes.programs()) for piece in self.pieces]
 
 
-def model_fingerprint(folder: Path) -> str:
+def model_fingerprint(folder: Path, option: str = "--model") -> str:
     """SHA-256 (hex) over the files of a model folder that decide what it writes.
 
     Raises:
         UserError: no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"--model {folder}: no such folder; expected a model that `python -m midillm_jax.export` wrote")
+        raise UserError(
+            f"{option} {folder}: no such folder; expected a model that `python -m midillm_jax.export` wrote"
+        )
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES):
         with path.open("rb") as file:
@@ -90,14 +111,19 @@ def pieces_fingerprint(pieces: Sequence[Piece]) -> str:
     return fingerprint([[piece.piece_id, notes_digest(piece.notes)] for piece in pieces])
 
 
-def open_pairs(folder: Path) -> tuple[SplitReader, SplitReader]:
-    """Train and validation split of a folder made by ``prepare pairs``.
+def open_pairs(folder: Path, *, named: bool = False) -> tuple[SplitReader, tuple[SplitReader, ...]]:
+    """Train split and held-out splits of a folder made by ``prepare pairs``: validation or, for a named set, also test.
 
     Raises:
         UserError: it is something else, has no held-out pieces, or shards cannot be read on this machine.
     """
     try:
-        return open_split(folder, "train", kinds=("pairs",)), open_split(folder, "validation", kinds=("pairs",))
+        train = open_split(folder, "train", kinds=("pairs",))
+        splits: list[SplitName] = ["validation"]
+        if named:
+            splits = [name for name in ("test", "validation") if name in train.manifest.splits] or splits
+            splits = [name for name in splits if train.manifest.splits[name].records] or splits
+        return train, tuple(open_split(folder, name, kinds=("pairs",)) for name in splits)
     except ModuleNotFoundError as error:
         raise UserError(
             f"reading shards needs the package {error.name}, which is not installed; pip install 'midillm_jax[train]'"
@@ -106,22 +132,24 @@ def open_pairs(folder: Path) -> tuple[SplitReader, SplitReader]:
 
 def read_held_out(
     train: SplitReader,
-    validation: SplitReader,
+    held_out: Sequence[SplitReader],
     tokenizer: Tokenizer,
     length: int,
     *,
-    pieces: int,
+    pieces: int | None,
     seed: int,
+    ids: frozenset[str] | None = None,
     report: Callable[[int, int], None],
 ) -> HeldOut:
     """Counts the train split and draws held-out pieces.
 
     Args:
-        train, validation: the two splits.
+        train, held_out: the splits.
         tokenizer: of the model, which says how much room a caption leaves.
         length: tokens of a row.
-        pieces: to draw at most.
+        pieces: to draw at most; None for all.
         seed: of the draw.
+        ids: names of files, without folder and suffix, that are drawn from; None for any.
         report: called now and then with records read and records to read.
 
     Raises:
@@ -131,8 +159,11 @@ def read_held_out(
     counted = _counted(train)
     known: set[str] = set()
     played: set[str] = set()
+    named: set[str] = set()
+    named_in_train = 0
     for record in range(len(train)):
         piece = train.piece(record)
+        named_in_train += ids is not None and stem_of(piece.name) in ids
         known.update(piece.captions)
         played.add(notes_digest(piece.notes))
         triples = _room(tokenizer, piece, length)
@@ -146,8 +177,13 @@ def read_held_out(
             report(record, len(train))
     chosen: list[Piece] = []
     known_notes = known_captions = long_captions = 0
-    for record in np.random.default_rng(seed).permutation(len(validation)).tolist():
-        piece = validation.piece(record)
+    places = [(reader, record) for reader in held_out for record in range(len(reader))]
+    for place in np.random.default_rng(seed).permutation(len(places)).tolist():
+        reader, record = places[place]
+        piece = reader.piece(record)
+        if ids is not None and stem_of(piece.name) not in ids:
+            continue
+        named.add(stem_of(piece.name))
         if not piece.captions:
             continue
         if notes_digest(piece.notes) in played:
@@ -156,16 +192,16 @@ def read_held_out(
             known_captions += 1
         elif _room(tokenizer, piece, length) < LEAST_TRIPLES:
             long_captions += 1
-        else:
+        elif pieces is None or len(chosen) < pieces:
             chosen.append(piece)
-        if len(chosen) == pieces:
+        if len(chosen) == pieces and ids is None:
             break
     report(len(train), len(train))
     if not chosen:
         raise UserError(
-            f"{validation.folder}: none of the {len(validation)} held-out pieces can be used ({known_notes} have the "
-            f"notes of a piece of the train split, {known_captions} a caption that it has too, {long_captions} one too "
-            f"long for a row of {length} tokens, the others none); prepare the folder from more pieces or with a "
+            f"{train.folder}: none of the {len(places)} held-out pieces {_named(ids)}can be used ({known_notes} have "
+            f"the notes of a piece of the train split, {known_captions} a caption that it has too, {long_captions} one "
+            f"too long for a row of {length} tokens, the others none); prepare the folder from more pieces or with a "
             "larger --validation-share"
         )
     return HeldOut(
@@ -178,7 +214,12 @@ def read_held_out(
         known_notes=known_notes,
         known_captions=known_captions,
         long_captions=long_captions,
+        named=None if ids is None else Named(len(ids), len(named), named_in_train),
     )
+
+
+def _named(ids: frozenset[str] | None) -> str:
+    return "" if ids is None else f"that bear one of the {len(ids):,} names of --ids "
 
 
 def read_prompts(path: Path) -> list[Prompt]:

@@ -6,6 +6,7 @@ of their difference is a paired one.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,8 @@ RESAMPLES = 4_000
 LEAST_ITEMS = 8
 """With fewer, the percentiles of resamples say nothing and no comparison counts as won."""
 _WEIGHTS_AT_ONCE = 4_000_000
+_NORMAL_95 = 1.959964
+"""Standard deviations that hold 95 % of a normal distribution."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,19 @@ def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], items: int, seed: i
     low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5], axis=0)
     values = statistic(np.ones((1, items)))[0]
     return [Interval(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)]
+
+
+def wilson(hits: int, trials: int) -> Interval:
+    """A share of independent trials and its 95 % score interval (E. B. Wilson, JASA 22, 1927); holds for few trials.
+
+    Args:
+        hits: 0 to ``trials``.
+        trials: at least 1.
+    """
+    share, weight = hits / trials, _NORMAL_95**2 / trials
+    middle = (share + weight / 2) / (1 + weight)
+    half = _NORMAL_95 * math.sqrt((share * (1 - share) + weight / 4) / trials) / (1 + weight)
+    return Interval(share, max(middle - half, 0.0), min(middle + half, 1.0))
 
 
 def is_better(difference: Interval, items: int) -> bool:

@@ -32,6 +32,8 @@ class MusicScores:
     """Of all generated pieces, beside the held-out ones."""
     measured: tuple[Quality, ...]
     """Of each generated piece."""
+    references: tuple[Quality, ...]
+    """Of each held-out piece."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -76,6 +78,7 @@ def score(
         ),
         quality=quality.summary(*measured, seed),
         measured=tuple(measured[0]),
+        references=tuple(measured[1]),
     )
 
 

@@ -36,7 +36,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from midillm_jax.evaluation.likelihood import PLAIN_WIDTHS, slot_indices
-from midillm_jax.music.vocab import MAX_ONSET_TICKS
+from midillm_jax.music.amt import DEFAULT_VELOCITY
+from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.vocab import MAX_ONSET_TICKS, NOTES
 
 ORDER = 5
 """Tokens of a gram: the one foretold and the four before it."""
@@ -107,6 +109,25 @@ class Ngram:
                 for levels, asked, width in zip(self.slots, grams(amt_ids), PLAIN_WIDTHS, strict=True)
             ]
         )
+
+    def sample(self, notes: int, rng: np.random.Generator) -> NoteTable:
+        """Draws a piece of that many notes, token by token, each behind the four before it.
+
+        Symbols that would end the piece are drawn again, so that the length is the caller's; rests are left out of
+        the table but stay in the context. A piece may go on for longer than a window.
+        """
+        history = [BEGIN] * (ORDER - 1)
+        onset = 0
+        rows: list[tuple[int, int, int]] = []
+        while len(rows) < notes:
+            for slot, width in enumerate(PLAIN_WIDTHS):
+                history.append(_draw(self.slots[slot], [history[-back] for back in BACK_OFF[slot]], width, rng))
+            distance, duration, note = history[-len(PLAIN_WIDTHS) :]
+            onset += distance
+            if note < NOTES:
+                rows.append((onset, duration, note))
+        onsets, durations, played = np.array(rows, np.int32).reshape(-1, 3).T
+        return NoteTable(onsets, durations, played, np.full(len(rows), DEFAULT_VELOCITY, np.uint8))
 
     @functools.cached_property
     def slots(self) -> list[list[Level]]:
@@ -180,6 +201,40 @@ def probabilities(levels: list[Level], asked: np.ndarray, ids: int) -> np.ndarra
         kept = counts - level.discounts[np.minimum(counts, 3)]
         chances = np.where(known, (kept + level.taken[number] * chances) / level.totals[number], chances)
     return chances
+
+
+def _draw(levels: list[Level], context: Sequence[int], width: int, rng: np.random.Generator) -> int:
+    """A symbol below ``width`` behind its context, the symbol that counts most first.
+
+    What a level keeps after its discounts is drawn there, what they took in the level below, at last any id of the
+    slot alike: that is the mixture whose probabilities are :func:`probabilities`.
+    """
+    numbers = []
+    number = 0
+    for level, older in zip(levels, (0, *context), strict=True):
+        if not len(level.contexts):
+            break
+        places, there = _find(level.contexts, np.array([number * _BASE + older]))
+        if not there[0]:
+            break
+        number = int(places[0])
+        numbers.append(number)
+    while True:
+        symbol = _drawn_from(levels, numbers, width + 1, rng)
+        if symbol < width:
+            return symbol
+
+
+def _drawn_from(levels: list[Level], numbers: Sequence[int], ids: int, rng: np.random.Generator) -> int:
+    """A symbol, end included, behind the contexts that are known, of each length one."""
+    for level, number in reversed(list(zip(levels, numbers, strict=False))):
+        first, last = np.searchsorted(level.grams, [number * _BASE, (number + 1) * _BASE])
+        counts = level.counts[first:last]
+        kept = np.cumsum(counts - level.discounts[np.minimum(counts, 3)])
+        drawn = rng.random() * level.totals[number]
+        if drawn < kept[-1]:
+            return int(level.grams[first + np.searchsorted(kept, drawn, side="right")] % _BASE)
+    return int(rng.integers(ids))
 
 
 def _older(rows: np.ndarray, length: int) -> np.ndarray:

@@ -211,9 +211,11 @@ def _drums(first: _Evaluation, second: _Evaluation, seed: int) -> list[Differenc
 
 def _instruments(first: _Evaluation, second: _Evaluation, seed: int) -> list[Difference]:
     pairs = _unseen(first, second)
-    if not pairs or any(piece["asked_programs"] is None for piece, _ in pairs):
+    # Music that was given comes with words alone; what they describe is known of the other's, for the same prompt.
+    described = [[piece["asked_programs"] for piece in pair if piece["asked_programs"] is not None] for pair in pairs]
+    if not pairs or not all(described):
         return []
-    wanted = instrument_matrix([piece["asked_programs"] for piece, _ in pairs])
+    wanted = instrument_matrix([programs[0] for programs in described])
     played = [instrument_matrix([pair[number]["programs"] for pair in pairs]) for number in (0, 1)]
     hits = np.stack([(wanted * each).sum(1) for each in played], axis=1)
     sizes = np.stack([(wanted + each).sum(1) for each in played], axis=1)

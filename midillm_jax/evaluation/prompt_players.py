@@ -5,7 +5,7 @@ A word stands for every General MIDI program that would pass for it: "guitar" fo
 
 import re
 
-from midillm_jax.music.instruments import CAPTION_WORDS, PROGRAM_NAMES
+from midillm_jax.music.instruments import CAPTION_WORDS, PROGRAM_NAMES, WIDE_WORDS
 from midillm_jax.music.vocab import DRUM_PROGRAM
 
 _PITCHED = re.compile(
@@ -62,77 +62,6 @@ def _is_denied(before: str, after: str) -> bool:
     return "," not in found[1] or bool(re.search(r"\b(?:or|nor)\b", found[1] + after[:40]))
 
 
-_WIDE: dict[str, tuple[int, ...]] = {
-    "piano": (0, 1, 2, 3),
-    "grand piano": (0, 1, 2),
-    "pianist": (0, 1, 2, 3),
-    "rhodes": (4, 5),
-    "clavichord": (7,),
-    "keyboard": (0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20),
-    "bells": (9, 14, 112),
-    "chimes": (14,),
-    "organ": (16, 17, 18, 19, 20),
-    "hammond": (16, 17, 18),
-    "pipe organ": (19,),
-    "bandoneon": (21, 23),
-    "guitar": tuple(range(24, 32)),
-    "guitarist": tuple(range(24, 32)),
-    "electric guitar": tuple(range(26, 32)),
-    "clean guitar": (27,),
-    "muted guitar": (28,),
-    "palm-muted guitar": (28,),
-    "distorted guitar": (30,),
-    "distorted electric guitar": (30,),
-    "nylon guitar": (24,),
-    "steel guitar": (25,),
-    "classical guitar": (24,),
-    "bass": (*range(32, 40), 43),
-    "bassist": (*range(32, 40), 43),
-    "bass guitar": tuple(range(32, 38)),
-    "electric bass": (33, 34, 35, 36, 37),
-    "electric bass guitar": (33, 34, 35, 36, 37),
-    "acoustic bass": (32, 43),
-    "acoustic bass guitar": (32,),
-    "double bass": (32, 43),
-    "upright bass": (32, 43),
-    "contrabass": (32, 43),
-    "violin": (40, 110),
-    "violinist": (40, 110),
-    "fiddle": (40, 110),
-    "fiddler": (40, 110),
-    "violoncello": (42,),
-    "cellist": (42,),
-    "strings": (*range(40, 46), *range(48, 52)),
-    "string section": (40, 41, 42, 43, *range(48, 52)),
-    "string orchestra": (40, 41, 42, 43, *range(48, 52)),
-    "pizzicato": (45,),
-    "choir": (52, 53, 54, 91),
-    "chorus of voices": (52, 53),
-    "vocals": (52, 53, 54, 85),
-    "voice": (52, 53, 54, 85),
-    "brass": tuple(range(56, 64)),
-    "horns": tuple(range(56, 64)),
-    "horn": (60,),
-    "trumpet": (56, 59),
-    "trumpeter": (56, 59),
-    "saxophone": (64, 65, 66, 67),
-    "sax": (64, 65, 66, 67),
-    "saxophonist": (64, 65, 66, 67),
-    "woodwinds": tuple(range(64, 80)),
-    "cor anglais": (69,),
-    "flautist": (73,),
-    "flutist": (73,),
-    "panpipes": (75,),
-    "synth": (38, 39, 50, 51, 54, 62, 63, *range(80, 104)),
-    "synthesizer": (38, 39, 50, 51, 54, 62, 63, *range(80, 104)),
-    "synthesiser": (38, 39, 50, 51, 54, 62, 63, *range(80, 104)),
-    "lead synth": tuple(range(80, 88)),
-    "pad": tuple(range(88, 96)),
-    "bagpipes": (109,),
-    "steel pan": (114,),
-    "taiko": (116,),
-}
-"""Words that mean more than one caption's word, or are another name for it."""
 _QUALITIES = r"acoustic|electric|overdriven|distorted|clean|muted|nylon|steel|alto|tenor|soprano|baritone|synth"
 _SHARED = re.compile(rf"\b({_QUALITIES}) (?:and|or) ({_QUALITIES}) (guitars?|bass|pianos?|saxophones?|sax|strings)\b")
 _NOT_PLAYED = re.compile(r"\bbass[ -]?(?:lines?|notes?|register|clefs?|drums?)")
@@ -144,7 +73,8 @@ def _lexicon() -> dict[str, frozenset[int]]:
     for program in range(DRUM_PROGRAM):
         for word in (CAPTION_WORDS[program], PROGRAM_NAMES[program].lower()):
             words.setdefault(word, set()).add(program)
-    return {word: frozenset(programs) for word, programs in (words | {k: set(v) for k, v in _WIDE.items()}).items()}
+    words.update((word, set(programs)) for word, programs in WIDE_WORDS.items())
+    return {word: frozenset(programs) for word, programs in words.items()}
 
 
 _LEXICON = _lexicon()

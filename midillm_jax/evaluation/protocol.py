@@ -4,6 +4,7 @@
     results.json       every score, written last: a folder that has one is finished
     pieces.csv         a row a generated piece (piece_table.py)
     likelihood.json    nats of each held-out piece
+    text.json          nats of each document, where text is scored (further.py)
     pieces/            generated music (generation.py), and pictures and sound of those shown
 
 Every part is kept under a fingerprint of what decides it, so that the same command goes on where it was interrupted
@@ -11,9 +12,7 @@ and does nothing where it was not.
 """
 
 import dataclasses
-import importlib.util
 import json
-import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,28 +20,29 @@ from typing import Any
 import numpy as np
 
 from midillm_jax.data.shards import Piece
+from midillm_jax.data.splits import read_ids
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation import (
     audio,
     curves,
     decoding,
+    failed,
+    further,
     generation,
     inputs,
     midi_folders,
     music_scores,
     piece_table,
     report,
+    shown,
 )
-from midillm_jax.evaluation.generation import Generated, Sampling
+from midillm_jax.evaluation.generation import Sampling
 from midillm_jax.evaluation.inputs import HeldOut, Prompt
-from midillm_jax.evaluation.likelihood import Likelihood, PieceNats, cut, sounding, summarize
-from midillm_jax.evaluation.prompt_players import asks_for_drums
-from midillm_jax.evaluation.symbolic import has_drums
+from midillm_jax.evaluation.likelihood import PieceNats, cut, sounding, summarize
 from midillm_jax.files import write_whole
 from midillm_jax.inference import compose
 from midillm_jax.inference.request import MusicRequest
 from midillm_jax.model import hf_config
-from midillm_jax.music import render
 from midillm_jax.text.prompt import music_room, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -62,11 +62,15 @@ class Settings:
     data: Path
     out: Path
     prompts_file: Path | None
-    pieces: int
+    pieces: int | None
+    """At most; None for all."""
     seed: int
     show: int
     runs: tuple[Path, ...]
     sampling: Sampling
+    ids: Path | None
+    """File of a named set; only its pieces are scored."""
+    further: further.Settings
     references: Path | None
     """Real music for the FAD instead of the held-out pieces."""
     most_references: int
@@ -90,16 +94,18 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     Raises:
         UserError: a folder or file is missing or does not fit.
     """
-    if settings.pieces < 1 or settings.show < 0:
+    if (settings.pieces is not None and settings.pieces < 1) or settings.show < 0:
         raise UserError(f"--pieces {settings.pieces} --show {settings.show}: expected 1 or more, and 0 or more")
     # Out of range, they are refused here, before hours of work.
     MusicRequest(None, seed=settings.seed, **dataclasses.asdict(settings.sampling))
     tell("reading the model's files", 0, None)
     runs = [curves.read_run(folder) for folder in settings.runs]
     identity = inputs.model_fingerprint(settings.model)
-    train, validation = inputs.open_pairs(settings.data)
+    train, splits = inputs.open_pairs(settings.data, named=settings.ids is not None)
+    ids = None if settings.ids is None else read_ids(str(settings.ids))
     prompts = None if settings.prompts_file is None else inputs.read_prompts(settings.prompts_file)
-    silence = no_audio()
+    silence = shown.no_audio()
+    planned = further.plan(settings.further, settings.model, settings.seed)
     listener = audio.listener(settings.audio, settings.out)
     real = None
     if settings.references is not None:
@@ -120,6 +126,8 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "show": settings.show,
         "runs": [dataclasses.asdict(run) for run in runs],
         "audio": silence is None,
+        "ids": None if ids is None else inputs.fingerprint(sorted(ids)),
+        "further": planned.identity,
         "audio_scores": None if listener is None else listener.to_json(),
         "references": None if real is None else real.digest,
     }
@@ -133,18 +141,20 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     length = hf_config.row_length(settings.model)
     held_out = inputs.read_held_out(
         train,
-        validation,
+        splits,
         tokenizer,
         length,
         pieces=settings.pieces,
         seed=settings.seed,
+        ids=ids,
         report=lambda done, total: tell("counting the train split", done, total),
     )
     if real is None:
         real = midi_folders.References(held_out.pieces, inputs.pieces_fingerprint(held_out.pieces), "held-out pieces")
     asked_for = held_out.prompts() if prompts is None else prompts
     audio.require_enough(listener, len(asked_for), len(real.pieces), len(asked_for))
-    likelihood = _likelihood(settings, identity, held_out, tokenizer, length, tell)
+    nats = _nats(settings, identity, held_out, tokenizer, length, tell)
+    likelihood = summarize(nats, settings.seed)
     generated = generation.generate(
         lambda: compose.load_model(settings.model),
         identity,
@@ -159,10 +169,12 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     music = music_scores.score(
         generated, unseen, held_out.pieces, settings.seed, lambda done, total: tell("listening", done, total)
     )
+    text = further.score_text(planned, settings.model, identity, length, settings.out, settings.seed, tell)
+    more = further.score(planned, text, train, held_out, nats, generated, unseen, music, settings.seed, tell)
     sound = None
     if listener is not None:
         sound = audio.score(listener, generated, unseen, real.pieces, real.digest, settings.seed, tell)
-    pieces, problems = draw_and_play(generated, settings.show, silence, tell)
+    pieces, problems = shown.draw_and_play(generated, settings.show, silence, tell)
     notes = [*_left_out(held_out, length, len(generated) - len(unseen)), *problems]
     speeds = decoding.by_engine(generated)
     page = report.Report(
@@ -175,10 +187,14 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         pieces=pieces,
         notes=notes,
         audio=sound,
+        further=more.sections(),
     )
     write_whole(settings.out / PAGE, report.render(page, settings.out))
-    lines = (*likelihood.lines(), drums.line(), *(() if sound is None else sound.lines()))
-    rows = [piece_json(piece, held_out.train_captions) for piece in pieces]
+    lines = (*likelihood.lines(), drums.line(), *more.lines(), *(() if sound is None else sound.lines()))
+    rows = [
+        piece_json(piece, signs, held_out.train_captions)
+        for piece, signs in zip(pieces, more.failed.of_piece, strict=True)
+    ]
     write_whole(settings.out / piece_table.NAME, piece_table.table(rows, music.measured))
     results = {
         "key": key,
@@ -189,6 +205,7 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "instruments_as_asked": None if instruments is None else instruments.to_json(),
         "music": music.to_json(),
         "audio_scores": None if sound is None else sound.to_json(),
+        "further": more.to_json(),
         "row_length": length,
         "decoding": [each.to_json() for each in speeds],
         "passed_over": {
@@ -228,20 +245,20 @@ def make_folder(out: Path) -> None:
         raise UserError(f"--out {out}: this folder cannot be made ({error.strerror}); name another") from None
 
 
-def _likelihood(
+def _nats(
     settings: Settings, identity: str, held_out: HeldOut, tokenizer: Tokenizer, length: int, tell: Tell
-) -> Likelihood:
+) -> list[PieceNats]:
     """Scores the held-out pieces, or takes their nats from the folder."""
     texts = [[piece.piece_id, piece.captions[0]] for piece in held_out.pieces]
     key = inputs.fingerprint([FORMAT, identity, texts, length, held_out.train_pieces])
     path = settings.out / LIKELIHOOD
     stored = _read_json(path)
     if stored is not None and stored["key"] == key:
-        return summarize([PieceNats(**fields) for fields in stored["pieces"]], settings.seed)
+        return [PieceNats(**fields) for fields in stored["pieces"]]
     scored = _score_pieces(settings.model, held_out, tokenizer, length, tell)
     document = {"key": key, "pieces": [dataclasses.asdict(piece) for piece in scored]}
     write_whole(path, json.dumps(document, indent=1) + "\n")
-    return summarize(scored, settings.seed)
+    return scored
 
 
 def _score_pieces(model: Path, held_out: HeldOut, tokenizer: Tokenizer, length: int, tell: Tell) -> list[PieceNats]:
@@ -278,46 +295,14 @@ def _three(nats: np.ndarray) -> tuple[float, float, float]:
     return onset, duration, note
 
 
-def no_audio() -> str | None:
-    """Why nothing can be played, or None if it can."""
-    if shutil.which("fluidsynth") and render.find_soundfont():
-        return None
-    return f"There are no players because FluidSynth or a soundfont is missing: {render.how_to_install_audio()}."
-
-
-def draw_and_play(
-    generated: Sequence[Generated], show: int, silence: str | None, tell: Tell
-) -> tuple[list[report.ReportPiece], list[str]]:
-    """Draws and plays the first pieces; gives what could not be played as sentences."""
-    ending = ".flac" if importlib.util.find_spec("soundfile") else ".wav"
-    problems = [] if silence is None else [silence]
-    pieces = []
-    for index, piece in enumerate(generated):
-        picture = sound = None
-        if index < show:
-            tell("drawing and playing", index, min(show, len(generated)))
-            picture, sound = piece.path.with_suffix(".png"), piece.path.with_suffix(ending)
-            if not picture.is_file():
-                render.piano_roll(piece.table, picture)
-            if silence is not None:
-                sound = None
-            elif not sound.is_file():
-                try:
-                    render.audio(piece.path, sound)
-                except UserError as error:
-                    problems.append(str(error))
-                    sound = None
-        asks = asks_for_drums(piece.prompt.text)
-        pieces.append(report.ReportPiece(piece, asks, has_drums(piece.table), picture, sound))
-    return pieces, problems
-
-
 def _left_out(held_out: HeldOut, length: int, known_prompts: int) -> list[str]:
     """What the scores do not cover, in sentences."""
     sentences = [
         f"The unigram was counted on {held_out.train_pieces:,} pieces, the 5-gram on {held_out.ngram_pieces:,} of "
         f"them; rows are {length:,} tokens long."
     ]
+    if held_out.named is not None:
+        sentences.append(held_out.named.line())
     if held_out.known_notes:
         sentences.append(
             f"{held_out.known_notes:,} held-out pieces were passed over because the train split has a piece of the "
@@ -348,12 +333,15 @@ def _facts(settings: Settings, prompts: Sequence[Prompt] | None) -> dict[str, st
         "top-p": f"{sampling.top_p:g}",
         "at most": f"{sampling.max_notes} notes and {sampling.max_seconds:g} s",
     }
+    if settings.ids is not None:
+        facts["named set"] = settings.ids.name
     if prompts is not None:
         facts["prompts of"] = str(settings.prompts_file)
     return facts
 
 
-def piece_json(piece: report.ReportPiece, train_captions: Collection[str]) -> dict[str, Any]:
+def piece_json(piece: report.ReportPiece, signs: Collection[str], train_captions: Collection[str]) -> dict[str, Any]:
+    """What results.json says of a piece; ``signs`` are those of failed music that it has (failed.py)."""
     generated = piece.generated
     asked = generated.prompt.programs
     return {
@@ -368,4 +356,5 @@ def piece_json(piece: report.ReportPiece, train_captions: Collection[str]) -> di
         "notes": len(generated.table),
         "seconds": generated.table.seconds(),
         "closed": generated.closed,
+        **{name: name in signs for name in failed.PIECE_SIGNS},
     }

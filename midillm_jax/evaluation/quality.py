@@ -2,22 +2,22 @@
 
 Measures are MusPy's (H.-W. Dong et al., "MusPy: A Toolkit for Symbolic Music Generation", ISMIR 2020) by their
 published definitions, on steps of 10 ms; where bars are needed, they are those that are heard
-(:mod:`~midillm_jax.evaluation.rhythm`), since notes without a file carry none. None of them is better the higher or
+(:mod:`~midillm_jax.music.rhythm`), since notes without a file carry none. None of them is better the higher or
 the lower it is: they are read beside real music's, by the area that two distributions share.
 """
 
 import bz2
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from midillm_jax.evaluation.intervals import Interval, bootstrap
-from midillm_jax.evaluation.rhythm import COMPOUND, DUPLE, TRIPLE, Rhythm, find_rhythm
 from midillm_jax.evaluation.structure import Structureness, structureness
 from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.rhythm import COMPOUND, DUPLE, TRIPLE, Rhythm, find_rhythm
 from midillm_jax.music.signatures import signatures
 from midillm_jax.music.vocab import DRUM_PROGRAM, PITCHES, TICKS_PER_SECOND
 
@@ -202,15 +202,23 @@ def summary(generated: Sequence[Quality], references: Sequence[Quality], seed: i
 
 
 def _nearness(name: str, mine: np.ndarray, theirs: np.ndarray, seed: int) -> Nearness:
-    grid, (kernels, reference_kernels) = _kernels(mine, theirs)
-    density = reference_kernels.mean(1)
+    overlaps = resampled_overlap(mine, theirs)
 
     def scores(weights: np.ndarray) -> np.ndarray:
-        shares = weights / len(mine)
-        return np.stack([shares @ mine, _shared(shares @ kernels.T, density, grid)], axis=1)
+        return np.stack([weights @ mine / len(mine), overlaps(weights)], axis=1)
 
     mean, overlap = bootstrap(scores, len(mine), seed)
     return Nearness(name, len(mine), len(theirs), mean, float(theirs.mean()), overlap)
+
+
+def resampled_overlap(mine: np.ndarray, theirs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The overlapped area as a function of how often each of ``mine`` is drawn, float64 [R, n] -> [R].
+
+    The bandwidths are those of every value drawn once.
+    """
+    grid, (kernels, reference_kernels) = _kernels(mine, theirs)
+    density = reference_kernels.mean(1)
+    return lambda weights: _shared(weights @ kernels.T, density, grid)
 
 
 def values(quality: Quality) -> dict[str, float]:

@@ -64,6 +64,8 @@ class Report:
     """Sentences on what was left out or is missing, such as players."""
     audio: AudioScores | None = None
     """None where none were asked for."""
+    further: Sequence[str] = ()
+    """Sections that further.py made."""
 
 
 def render(report: Report, folder: Path) -> str:
@@ -76,6 +78,7 @@ def render(report: Report, folder: Path) -> str:
         _scores(report),
         _music(report.music),
         "" if report.audio is None else audio_page.section(report.audio),
+        *report.further,
         _runs(report.runs),
         f"<h2>Music</h2>{_lead('The first prompts in the order they were drawn; none was picked by hand.')}",
         f'<div class="grid pieces">{"".join(_piece(piece, folder) for piece in shown)}</div>',
@@ -306,7 +309,7 @@ def _method(report: Report) -> str:
         "Drums as asked: what a caption asks is read from its words, what a piece holds from its notes. The shuffled "
         "score is the mean over all ways to deal the captions out to the same pieces.",
         "As asked and like real music: definitions and sources stand in the docstrings of midillm_jax/evaluation: "
-        "control.py, rhythm.py, quality.py and structure.py.",
+        "control.py, quality.py and structure.py, and of midillm_jax/music/rhythm.py.",
         *(() if report.likelihood is None else (_DRAWN,)),
         *report.notes,
     ]

@@ -5,7 +5,7 @@ import html
 from midillm_jax.evaluation.control import Measure
 from midillm_jax.evaluation.music_scores import MusicScores
 
-_CONTROLS = {
+CONTROLS = {
     "tempo_bin": "tempo, MidiCaps' bin (TB)",
     "tempo_bin_near": "tempo, that bin or the next (TBT)",
     "tempo_bin_octave": "tempo, or half or twice as fast",
@@ -18,6 +18,7 @@ _CONTROLS = {
     "instrument_recall": "instruments: of those wanted, played",
     "instrument_f1": "instruments: F1",
 }
+"""How the measures of control.py are called on the page."""
 
 
 def controls(scores: MusicScores) -> str:
@@ -37,7 +38,7 @@ def _control(measure: Measure, ceiling: Measure | None) -> str:
     cells = [f"{measure.prompts:,}", measure.share.percent(), measure.shuffled.percent()]
     cells.append(f"<b>{measure.better_by.percent()}</b>" if measure.wins else measure.better_by.percent())
     cells.append("" if ceiling is None else ceiling.share.percent())
-    return f"<tr><td>{html.escape(_CONTROLS[measure.name])}</td>{_numbers(cells)}</tr>"
+    return f"<tr><td>{html.escape(CONTROLS[measure.name])}</td>{_numbers(cells)}</tr>"
 
 
 def likeness(scores: MusicScores) -> str:

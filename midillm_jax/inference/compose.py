@@ -7,18 +7,19 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from midillm_jax.errors import UserError
 from midillm_jax.inference.engine import Engine, Progress
-from midillm_jax.inference.request import MusicRequest, TokenRequest
+from midillm_jax.inference.request import MusicRequest, TokenRequest, check_sampling
 from midillm_jax.model import hf_config, hub
 from midillm_jax.model.hf_folder import GGUF_FILE
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable, write_midi
+from midillm_jax.music.timing import played
 from midillm_jax.music.vocab import AUTOREGRESS, MAX_GAP_TICKS, MAX_ONSET_TICKS, SEPARATOR
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
@@ -39,6 +40,9 @@ class MusicModel:
     """Whether it learned to end a piece with SEPARATOR."""
     sequence_length: int
     """Tokens it writes at most, prompt included: its context, or the rows of its training where they were shorter."""
+    temperature: float = MusicRequest.temperature
+    """What its folder recommends, where nothing else is asked for; so with ``top_p``."""
+    top_p: float = MusicRequest.top_p
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,9 @@ class Composition:
     amt_ids: np.ndarray
     """int32 [3n], what the engine wrote, the closing SEPARATOR triple included."""
     table: NoteTable
+    """Its notes, as they were written."""
     midi: bytes
+    """A file of them with tempo, bars and velocities, by music/timing.py."""
     closed: bool
     """False if the piece was cut for want of room rather than ended."""
 
@@ -92,7 +98,15 @@ def load_model(
         engine = _llamacpp_engine(root, length) if backend == "llamacpp" else _jax_engine(root)
     tokenizer = matching_tokenizer(root, engine.text_vocab_size)
     length = min(length, engine.context_length)
-    return MusicModel(engine, tokenizer, _closes(root, engine.text_vocab_size), length)
+    fields = _generation_config(root)
+    ends = fields.get("eos_token_id")
+    closes = engine.text_vocab_size + SEPARATOR in (ends if isinstance(ends, list) else [ends])
+    return MusicModel(engine, tokenizer, closes, length, *_recommended(root, fields))
+
+
+def bundled_model() -> Path:
+    """The folder of the small model that comes with the package (docs/mini.md)."""
+    return Path(__file__).parent.parent / "assets" / "mini"
 
 
 def model_folder(name: str | os.PathLike[str]) -> Path:
@@ -151,17 +165,26 @@ def _vllm_engine(root: Path, quantization: str | None) -> Engine:
     return VllmEngine(root, **({} if quantization is None else {"quantization": quantization}))
 
 
-def _closes(root: Path, text_vocab_size: int) -> bool:
-    """Whether generation_config.json says that SEPARATOR ends a sequence; the published checkpoint's does not."""
+def _generation_config(root: Path) -> dict[str, Any]:
+    """What generation_config.json says; a SEPARATOR among its ``eos_token_id`` ends a sequence, which the published
+    checkpoint's has not."""
     path = root / "generation_config.json"
     if not path.is_file():
-        return False
+        return {}
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); remove the file or export the model again") from None
-    ends = fields.get("eos_token_id")
-    return text_vocab_size + SEPARATOR in (ends if isinstance(ends, list) else [ends])
+
+
+def _recommended(root: Path, fields: dict[str, Any]) -> tuple[float, float]:
+    """Temperature and top-p of a model's folder."""
+    temperature, top_p = fields.get("temperature", MusicRequest.temperature), fields.get("top_p", MusicRequest.top_p)
+    try:
+        check_sampling("", 0, temperature, top_p)
+    except (TypeError, UserError) as error:
+        raise UserError(f"{root / 'generation_config.json'}: {error}; mend it or export the model again") from None
+    return float(temperature), float(top_p)
 
 
 def token_requests(model: MusicModel, request: MusicRequest) -> list[TokenRequest]:
@@ -179,7 +202,8 @@ def lay_out(request: MusicRequest, tokenizer: Tokenizer, *, closes: bool, sequen
     Raises:
         UserError: the prompt leaves no room for music in a sequence.
     """
-    prompt = (*prompt_ids(tokenizer, request.prompt), tokenizer.vocab_size + AUTOREGRESS)
+    flag = tokenizer.vocab_size + AUTOREGRESS
+    prompt = (*prompt_ids(tokenizer, request.prompt), flag)
     room = (sequence_length - len(prompt)) // 3
     if room < _LEAST_TRIPLES:
         raise UserError(
@@ -197,9 +221,17 @@ def lay_out(request: MusicRequest, tokenizer: Tokenizer, *, closes: bool, sequen
             top_p=request.top_p,
             seed=request.seed,
             output=output,
+            **guidance(request, tokenizer, flag),
         )
         for output in range(request.outputs)
     ]
+
+
+def guidance(request: MusicRequest, tokenizer: Tokenizer, flag: int) -> dict[str, Any]:
+    """What of a token request says how much the prompt counts; where there is none, nothing does."""
+    if request.prompt is None or request.guidance == 1:
+        return {}
+    return {"guidance": request.guidance, "unprompted": (*prompt_ids(tokenizer, None), flag)}
 
 
 def compose(model: MusicModel, request: MusicRequest, report: Callable[[Progress], None] | None = None) -> Composed:
@@ -238,4 +270,5 @@ def composition(engine: Engine, request: TokenRequest, written: np.ndarray) -> C
     if reason is not None:
         raise RuntimeError(f"engine {engine.name} wrote ids outside the grammar: {reason}")
     table = decode_notes(written)
-    return Composition(written, table, write_midi(table), bool(len(written)) and int(written[-1]) == SEPARATOR)
+    midi = write_midi(played(table, request.seed + request.output))
+    return Composition(written, table, midi, bool(len(written)) and int(written[-1]) == SEPARATOR)

@@ -49,6 +49,9 @@ class Engine(abc.ABC):
     context_length: int
     """Longest sequence, prompt included."""
 
+    guides = False
+    """Whether it can weigh the prompt (``TokenRequest.guidance``)."""
+
     _keys = 0
     """How many were given."""
 
@@ -59,12 +62,17 @@ class Engine(abc.ABC):
             its key.
 
         Raises:
-            UserError: it is longer than the context.
+            UserError: it is longer than the context, or asks for guidance of an engine that has none.
         """
         if request.length > self.context_length:
             raise UserError(
                 f"a sequence of {request.length} tokens was asked for, of which {len(request.prompt)} are its "
                 f"prompt, but the model's context holds {self.context_length}; ask for fewer notes"
+            )
+        if request.guidance != 1 and not self.guides:
+            raise UserError(
+                f"guidance {request.guidance:g} was asked for, which the {self.name} engine cannot do; leave it at 1, "
+                "or use --backend jax"
             )
         self._keys += 1
         self._take(self._keys, request)

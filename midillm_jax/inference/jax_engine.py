@@ -57,6 +57,7 @@ class JaxEngine(Engine):
     """The Engine of inference/engine.py over model/llama.py."""
 
     name = "jax"
+    guides = True
 
     def __init__(
         self,
@@ -104,6 +105,8 @@ class JaxEngine(Engine):
         """See :meth:`midillm_jax.inference.engine.Engine.step`: a prefill, or some triples of the batch."""
         if self._running is None:
             keys = list(self._waiting)[: self._buckets[-1]]
+            if any(self._waiting[key].guidance != 1 for key in keys):
+                keys = keys[: max(self._buckets[-1] // 2, 1)]  # each is decoded twice, with and without its prompt
             if keys:
                 self._running = self._begin({key: self._waiting[key] for key in keys}, tell)
                 for key in keys:
@@ -136,12 +139,14 @@ class JaxEngine(Engine):
         real = list(requests.values())
         padded = [*real, *[real[0]] * (rows - len(real))]
         texts = [one.token_ids(self.text_vocab_size) for one in padded]
+        if any(one.guidance != 1 for one in real):
+            texts += [one.token_ids(self.text_vocab_size, prompted=one.guidance == 1) for one in padded]
         different = list(dict.fromkeys(texts))
-        if self._bucket(len(different)) < rows:
+        if len(different) < len(texts) and self._bucket(len(different)) < len(texts):
             row_texts = [different.index(text) for text in texts]
             different += [different[0]] * (self._bucket(len(different)) - len(different))
         else:
-            row_texts, different = list(range(rows)), texts
+            row_texts, different = list(range(len(texts))), texts
         longest = max(map(len, different))
         prompt_length = round_up(longest, PROMPT_BUCKET)
         cache_length = round_up(prompt_length + 3 * max(one.max_triples for one in real), CACHE_BUCKET)
@@ -184,7 +189,7 @@ class JaxEngine(Engine):
 
 
 def _batch(padded: Sequence[TokenRequest], lengths: np.ndarray) -> Batch:
-    """Numpy request fields as arrays of a batch; lengths int32 [B] are those of prompt and history."""
+    """Numpy request fields as arrays of a batch; lengths int32 [B] or [2B] are those of prompt and history."""
     seeds = np.array([request.seed for request in padded], np.uint32)
     outputs = np.array([request.output for request in padded], np.uint32)
     keys = jax.vmap(lambda seed, output: jax.random.fold_in(jax.random.key(seed), output))(seeds, outputs)
@@ -200,6 +205,7 @@ def _batch(padded: Sequence[TokenRequest], lengths: np.ndarray) -> Batch:
         max_triples=jnp.array([request.max_triples for request in padded], jnp.int32),
         temperature=jnp.array([request.temperature for request in padded], jnp.float32),
         top_p=jnp.array([request.top_p for request in padded], jnp.float32),
+        guidance=jnp.array([request.guidance for request in padded], jnp.float32),
     )
 
 

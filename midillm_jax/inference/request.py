@@ -11,6 +11,8 @@ MAX_NOTES = (1 << 31) - 1
 """The grammar counts in int32."""
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 """Below, all draw as at 0, beyond as from evenly likely ids; further on float32 runs out."""
+MAX_GUIDANCE = 20.0
+"""Far beyond what still is music."""
 MIN_TOP_P = 1e-6
 """Less than the most likely of 16,513 ids can have; at what float32 takes for 0 nothing would be left to draw."""
 
@@ -61,6 +63,9 @@ class MusicRequest:
     """No note starts at or after this."""
     programs: tuple[int, ...] | None = None
     """General MIDI programs that may sound, 128 for drums; None for all."""
+    guidance: float = 1.0
+    """How much the prompt counts (classifier-free guidance, arXiv 2207.12598): logits are those without the prompt plus
+    this many times what the prompt adds to them; 1 is the model as it was trained."""
 
     def __post_init__(self) -> None:
         most = MAX_ONSET_TICKS / TICKS_PER_SECOND
@@ -74,6 +79,7 @@ class MusicRequest:
                 1 / TICKS_PER_SECOND <= self.max_seconds <= most,
                 f"0.01 to {most:g}, the window of these tokens",
             ),
+            ("guidance", self.guidance, 0 <= self.guidance <= MAX_GUIDANCE, f"0 to {MAX_GUIDANCE:g}"),
         )
 
     def limits(self, closes: bool) -> Limits:
@@ -107,10 +113,15 @@ class TokenRequest:
     """amt_ids of whole triples that stand behind the flag already; they are not written again."""
     controls: tuple[int, ...] = ()
     """Control ids (three a control) for the engine to write where they are due, those in ``history`` included."""
+    guidance: float = 1.0
+    """Logits are those behind ``unprompted`` plus this many times the difference to those behind ``prompt``."""
+    unprompted: tuple[int, ...] = ()
+    """Token ids up to and including the flag, without the words; only where ``guidance`` is not 1."""
 
-    def token_ids(self, text_vocab_size: int) -> tuple[int, ...]:
+    def token_ids(self, text_vocab_size: int, *, prompted: bool = True) -> tuple[int, ...]:
         """What stands there before the engine writes: prompt and history."""
-        return (*self.prompt, *(amt_id + text_vocab_size for amt_id in self.history))
+        prompt = self.prompt if prompted else self.unprompted
+        return (*prompt, *(amt_id + text_vocab_size for amt_id in self.history))
 
     @property
     def length(self) -> int:

@@ -38,17 +38,18 @@ class Batch(NamedTuple):
     controls: grammar.Controls
     keys: jax.Array  # random keys [B]
     written: jax.Array  # int32 [B], music tokens in the prompt
-    positions: jax.Array  # int32 [B], rotary position of the first token to be written
+    positions: jax.Array  # int32 [B], rotary position of the first token to be written; [2B] with guidance
     max_triples: jax.Array  # int32 [B]
     temperature: jax.Array  # float32 [B]
     top_p: jax.Array  # float32 [B]
+    guidance: jax.Array  # float32 [B]; what counts of it is in _guided
 
 
 class Carry(NamedTuple):
     """What changes."""
 
     triple: jax.Array  # int32 scalar, triples written
-    hidden: jax.Array  # [B, D], from which the next token is drawn
+    hidden: jax.Array  # [B, D], from which the next token is drawn; [2B, D] with guidance, those without prompt last
     cache: Cache
     state: jax.Array  # int32 [B, K], of the grammar
     ids: jax.Array  # int32 [B, triples, 3], amt_ids
@@ -140,6 +141,18 @@ def prefill(
     return hidden[rows, -1], Cache(keys, values, valid, cache.length)
 
 
+def _guided(hidden: jax.Array, heads: Heads, slot: int, guidance: jax.Array) -> jax.Array:
+    """Logits float32 [B, W] of hidden states [B, D], or of [2B, D] whose later half has not read the prompt."""
+    logits = slot_logits(hidden, heads, slot)
+    batch = guidance.shape[0]
+    if logits.shape[0] == batch:
+        return logits
+    prompted, free = logits[:batch], logits[batch:]
+    weight = guidance[:, None]
+    # At 1 exactly what the prompt gives, so that such rows draw the same ids beside guided ones.
+    return jnp.where(weight == 1, prompted, free + weight * (prompted - free))
+
+
 def decode(
     definition: Definition,
     text_vocab_size: int,
@@ -154,7 +167,7 @@ def decode(
 
     def draw_slot(slot: int, step: jax.Array, hidden: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The next id of each row int32 [B], and the grammar's state behind it."""
-        logits = slot_logits(hidden, heads, slot)
+        logits = _guided(hidden, heads, slot, batch.guidance)
         if slot == ONSET_SLOT:
             logits = grammar.fold_end(jnp, logits, batch.limits)
         mask = grammar.allowed(jnp, state, slot, batch.limits)
@@ -174,7 +187,9 @@ def decode(
         # A token at a time, though a triple is what ends: the layers, written out, are then compiled once, not thrice.
         step, carry = scanned
         ids, state = jax.lax.switch(step % 3, slots, step, carry.hidden, carry.state)
-        tokens, positions = (ids + text_vocab_size)[:, None], (batch.positions + step)[:, None]
+        positions = (batch.positions + step)[:, None]
+        # With guidance each id is read twice: behind the prompt, and without.
+        tokens = jnp.tile(ids + text_vocab_size, len(positions) // len(ids))[:, None]
         valid = jnp.ones_like(tokens, bool)
         hidden, cache = decoder.extend(definition, weights, tokens, positions, valid, carry.cache)
         written = jax.lax.dynamic_update_slice(carry.ids, ids[:, None, None], (0, step // 3, step % 3))

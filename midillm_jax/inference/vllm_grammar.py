@@ -255,7 +255,7 @@ class RunnerV2(_LogitsProcessorV2):
         self._new.clear()
 
     def _write_row(self, arrays: grammar.LimitArrays, row: grammar.LimitArrays, slot: int) -> None:
-        for field in ("notes", "max_onsets_per_tick", "end_ticks", "max_notes", "closes"):
+        for field in ("notes", "max_onsets_per_tick", "start_ticks", "end_ticks", "max_notes", "closes"):
             getattr(arrays, field)[slot] = torch.from_numpy(getattr(row, field))[0].to(self._device)
 
     def _write_controls(self, ids: np.ndarray, slot: int) -> None:
@@ -272,8 +272,10 @@ class RunnerV2(_LogitsProcessorV2):
         if not self._asked_on_host[ctx.idx_mapping_np].any():
             return logits
         slots = ctx.expanded_idx_mapping.long()
-        notes, most, end, count, closes, ticks = self._limits
-        limits = grammar.LimitArrays(notes[slots], most[slots], end[slots], count[slots], closes[slots], ticks)
+        # The ticks are the same for all.
+        limits = grammar.LimitArrays(
+            **{name: array if name == "ticks" else array[slots] for name, array in self._limits._asdict().items()}
+        )
         rows = torch.arange(len(slots), dtype=torch.int32, device=self._device)
         controls = grammar.Controls(self._controls.ids[slots], rows)
         state = self._state[slots]

@@ -105,6 +105,19 @@ def anticipate(events: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, np
     return woven, controls[3 * consumed :]
 
 
+def weave(events: np.ndarray, controls: np.ndarray, end_ticks: int) -> np.ndarray:
+    """What stands in a sequence: rests in the gaps up to ``end_ticks``, controls ahead of their time.
+
+    Controls due after the last event or rest are left out. Nothing is a rest before something is heard.
+    """
+    padded = pad(events, end_ticks)
+    due = onsets(controls)
+    if not len(due) or due[0] > ANTICIPATION_TICKS:
+        heard = padded[2::3] != REST
+        padded = padded[3 * int(np.argmax(heard)) :] if heard.any() else padded[:0]
+    return anticipate(padded, controls)[0] if len(due) else padded
+
+
 def split(events: np.ndarray, is_control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Events that stay events, and those marked (bool [n]) as controls."""
     triples = events.reshape(-1, 3)

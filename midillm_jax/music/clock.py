@@ -123,6 +123,15 @@ _BAR = re.compile(r"bar ?(\d+)")
 _BARS = re.compile(r"(?:bars? ?)?(\d+)(?: ?[-\u2013] ?(\d+))?")
 
 
+def seconds_named(text: str) -> float | None:
+    """The seconds of ``30s`` or ``0:30`` (minutes and seconds); None if the text is neither."""
+    words = text.strip().lower()
+    if match := _SECONDS.fullmatch(words):
+        return float(match[1])
+    match = _MINUTES.fullmatch(words)
+    return 60 * int(match[1]) + float(match[2]) if match else None
+
+
 def place(score: Score, text: str) -> int:
     """The tick of ``30s``, ``0:30`` (minutes and seconds) or ``bar 17`` (where it begins).
 
@@ -131,14 +140,10 @@ def place(score: Score, text: str) -> int:
     Raises:
         UserError: the text is none of these, or the place is not in the score.
     """
-    words = text.strip().lower()
-    if match := _BAR.fullmatch(words):
+    if match := _BAR.fullmatch(text.strip().lower()):
         return _bar_start(score, int(match[1]), text)
-    if match := _SECONDS.fullmatch(words):
-        seconds = float(match[1])
-    elif match := _MINUTES.fullmatch(words):
-        seconds = 60 * int(match[1]) + float(match[2])
-    else:
+    seconds = seconds_named(text)
+    if seconds is None:
         raise UserError(f"{score.name}: {text!r} is no place; write seconds (30s), minutes (0:30) or a bar (bar 17)")
     tick = tempo_map(score).tick(seconds)
     if tick > music_end(score):

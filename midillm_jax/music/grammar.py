@@ -84,10 +84,13 @@ class Limits:
     """Both ends included; drums, whose pitch names an instrument, are not held to it."""
     max_onsets_per_tick: int = 64
     """Events that may share a tick; real music stays well below."""
+    start_ticks: int = 0
+    """No event before this, but for those of a history; controls are not held to it."""
     end_ticks: int = MAX_ONSET_TICKS
     """No onset at or after this."""
     max_notes: int | None = None
-    """Notes after which only the end is allowed; rests and controls are not counted. None for no limit."""
+    """Notes, a history's included, after which only the end is allowed; rests and controls are not counted. None for
+    no limit."""
     closes: bool = True
     """Whether the model learned to end a piece; if not, SEPARATOR waits for max_notes or the second before the end."""
 
@@ -103,6 +106,11 @@ class Limits:
             )
         if not 1 <= self.end_ticks <= MAX_ONSET_TICKS:
             raise UserError(f"limits: the end is at {self.end_ticks} ticks of 10 ms; expected 1 to {MAX_ONSET_TICKS}")
+        if not 0 <= self.start_ticks < self.end_ticks:
+            raise UserError(
+                f"limits: the start is at {self.start_ticks} ticks of 10 ms; expected 0 or more, before the end at "
+                f"{self.end_ticks}"
+            )
         if self.max_notes is not None and self.max_notes < 1:
             raise UserError(f"limits: max_notes is {self.max_notes}; expected at least 1")
         if self.max_onsets_per_tick < 1:
@@ -122,6 +130,7 @@ class LimitArrays(NamedTuple):
 
     notes: Array  # bool [B, NOTES]
     max_onsets_per_tick: Array  # int32 [B]
+    start_ticks: Array  # int32 [B]
     end_ticks: Array  # int32 [B]
     max_notes: Array  # int32 [B]
     closes: Array  # bool [B]
@@ -141,6 +150,7 @@ def pack_limits(limits: Sequence[Limits]) -> LimitArrays:
     return LimitArrays(
         notes=np.stack([one.note_table() for one in limits]),
         max_onsets_per_tick=np.array([one.max_onsets_per_tick for one in limits], np.int32),
+        start_ticks=np.array([one.start_ticks for one in limits], np.int32),
         end_ticks=np.array([one.end_ticks for one in limits], np.int32),
         max_notes=np.array([unlimited if one.max_notes is None else one.max_notes for one in limits], np.int32),
         closes=np.array([one.closes for one in limits], bool),
@@ -186,7 +196,7 @@ def allowed(xp: Any, state: Array, slot: int, limits: LimitArrays) -> Array:
     last, notes = state[:, _LAST_ONSET], state[:, _NOTES]
     heard = (notes > 0) | (state[:, _POINTER] > 0)
     if slot == ONSET_SLOT:
-        floor, end = state[:, _FLOOR], limits.end_ticks
+        floor, end = xp.maximum(state[:, _FLOOR], limits.start_ticks), limits.end_ticks
         more = (floor < end) & (notes < limits.max_notes)
         onsets = (limits.ticks[None, :] >= floor[:, None]) & (limits.ticks[None, :] < end[:, None]) & more[:, None]
         # A model that never learned to close would cram notes against the end: open the door a second before.
@@ -290,11 +300,12 @@ def _control_error(triples: np.ndarray) -> str | None:
     return f"triple {index}: id {triples[index, slot]} is no control {('onset', 'duration', 'note')[slot]}"
 
 
-def check(amt_ids: Sequence[int] | np.ndarray, limits: Limits | None = None) -> str | None:
+def check(amt_ids: Sequence[int] | np.ndarray, limits: Limits | None = None, given: int = 0) -> str | None:
     """What is wrong with a whole sequence after its flag, and in which triple, or None if it is well formed.
 
-    With ``limits``, also whether it keeps to them. Controls due after the last event may be there or not: training
-    rows leave them out, engines write them.
+    With ``limits``, also whether it keeps to them, but for its first ``given`` ids, a request's history, of which only
+    the number of notes counts. Controls due after the last event may be there or not: training rows leave them out,
+    engines write them.
     """
     ids = np.asarray(amt_ids, np.int64)
     if ids.ndim != 1:
@@ -335,7 +346,8 @@ def check(amt_ids: Sequence[int] | np.ndarray, limits: Limits | None = None) -> 
             return f"triple {index}: REST before the first note"
         if moves[np.searchsorted(positions, index)] == 0:
             return f"triple {index}: a REST at {triples[index, 0]} ticks does not move time on"
-    return _misplaced_control(triples, is_control) or (None if limits is None else _beyond(triples, is_control, limits))
+    reason = _misplaced_control(triples, is_control)
+    return reason or (None if limits is None else _beyond(triples, is_control, limits, given // 3))
 
 
 def _misplaced_control(triples: np.ndarray, is_control: np.ndarray) -> str | None:
@@ -357,19 +369,25 @@ def _misplaced_control(triples: np.ndarray, is_control: np.ndarray) -> str | Non
     return None
 
 
-def _beyond(triples: np.ndarray, is_control: np.ndarray, limits: Limits) -> str | None:
-    """Which triple oversteps the limits, or None."""
-    events, positions = triples[~is_control], np.flatnonzero(~is_control)
-    late = events[:, 0] >= limits.end_ticks
-    if late.any():
-        index = int(np.argmax(late))
-        return f"triple {positions[index]}: onset {events[index, 0]} is not before the end at {limits.end_ticks}"
+def _beyond(triples: np.ndarray, is_control: np.ndarray, limits: Limits, given: int) -> str | None:
+    """Which triple from ``given`` on oversteps the limits, or None."""
+    count = int((~is_control & (triples[:, 2] != REST)).sum())
+    if limits.max_notes is not None and count > limits.max_notes:
+        return f"{count} notes, at most {limits.max_notes} allowed"
+    positions = np.flatnonzero(~is_control)
+    positions = positions[positions >= given]
+    events = triples[positions]
+    outside = (events[:, 0] < limits.start_ticks) | (events[:, 0] >= limits.end_ticks)
+    if outside.any():
+        index = int(np.argmax(outside))
+        early = events[index, 0] < limits.start_ticks
+        where = f"the start at {limits.start_ticks}" if early else f"the end at {limits.end_ticks}"
+        relation = "before" if early else "not before"
+        return f"triple {positions[index]}: onset {events[index, 0]} is {relation} {where}"
     ticks, counts = np.unique(events[:, 0], return_counts=True)
     if len(counts) and counts.max() > limits.max_onsets_per_tick:
         return f"{counts.max()} events at {ticks[counts.argmax()]} ticks, at most {limits.max_onsets_per_tick} allowed"
     notes = events[events[:, 2] != REST]
-    if limits.max_notes is not None and len(notes) > limits.max_notes:
-        return f"{len(notes)} notes, at most {limits.max_notes} allowed"
     for onset, _, note in notes.tolist():
         program, pitch = divmod(note - NOTE_OFFSET, PITCHES)
         if limits.programs is not None and program not in limits.programs:

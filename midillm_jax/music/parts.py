@@ -2,15 +2,24 @@
 
 import re
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
 
 from midillm_jax.errors import UserError
-from midillm_jax.music.instruments import CAPTION_WORDS, FAMILIES, PROGRAM_FAMILIES, PROGRAM_NAMES
+from midillm_jax.music.instruments import (
+    CAPTION_WORDS,
+    FAMILIES,
+    PROGRAM_FAMILIES,
+    PROGRAM_NAMES,
+    USUAL_PROGRAMS,
+    WIDE_WORDS,
+)
 from midillm_jax.music.midi import DRUM_CHANNEL
 from midillm_jax.music.score import NOTE_OFF, NOTE_ON, PORT, PROGRAM_CHANGE, TRACK_NAME, Score, Track, meta_data
 from midillm_jax.music.terms import listed
 from midillm_jax.music.vocab import DRUM_PROGRAM, PROGRAMS
 
+T = TypeVar("T")
 _ALSO = {"strings": ("string ensemble", "synth strings")}
 """What people mean by a family's name besides the family, in the words of captions."""
 
@@ -126,17 +135,36 @@ def track_names(score: Score) -> dict[int, str]:
 def programs_named(words: str) -> tuple[int, ...]:
     """The programs that words mean, as ``piano``, ``drums``, ``slap bass``, ``strings`` or ``sax``.
 
-    They are those with this name of General MIDI's, this word in a caption, or in the family of this name. Where there
-    are none, those of whose names each of the words begins one. Empty where the words mean no instrument.
+    They are those in the family of this name; else those with this name of General MIDI's, this word in a caption, or
+    which the word means as people use it. Where there are none, those of whose names each of the words begins one.
+    Empty where the words mean no instrument.
     """
     wanted = _words(words)
     also = _ALSO.get(words.strip().lower(), ())
-    named = [
-        program
-        for program, names in enumerate(zip(PROGRAM_NAMES, CAPTION_WORDS, PROGRAM_FAMILIES, strict=True))
-        if wanted in map(_words, names) or names[1] in also
-    ]
+    rows = list(zip(PROGRAM_NAMES, CAPTION_WORDS, PROGRAM_FAMILIES, strict=True))
+    named = [program for program, names in enumerate(rows) if wanted in map(_words, names) or names[1] in also]
+    if not any(wanted == _words(family) for family in FAMILIES):
+        named = sorted({*named, *_meant(words, WIDE_WORDS, ())})
     return tuple(named or [program for program in range(PROGRAMS) if wanted and _begin_names_of(program, wanted)])
+
+
+def program_named(words: str) -> int | None:
+    """The one program to play on where people say "piano" or "strings"; None where the words mean no instrument.
+
+    It is the one with this very name, else the first that the words mean, but for those of ``USUAL_PROGRAMS``.
+    """
+    wanted = _words(words)
+    for program, name in enumerate(PROGRAM_NAMES):
+        if _words(name) == wanted:
+            return program
+    return _meant(words, USUAL_PROGRAMS, next(iter(programs_named(words)), None))
+
+
+def _meant(words: str, table: Mapping[str, T], otherwise: T) -> T:
+    """What a table says for words, as they are or in the singular."""
+    exact = words.strip().lower()
+    same = (value for word, value in table.items() if _words(word) == _words(words))
+    return table[exact] if exact in table else next(same, otherwise)
 
 
 def _begin_names_of(program: int, wanted: tuple[str, ...]) -> bool:

@@ -24,7 +24,7 @@ from midillm_jax.music.score import (
 from midillm_jax.music.vocab import DRUM_PROGRAM
 
 _SUSTAIN, _PEDAL_DOWN = 0x40, 64
-_OFFS, _OWN, _SETUP, _ONS = range(4)
+OFFS, OWN, SETUP, ONS = range(4)
 """Order within a tick: new note-offs, the file's own events, what new notes need, new note-ons."""
 _NEVER = float("inf")
 
@@ -161,17 +161,8 @@ class Placement:
 
     def _fit(self, lane: Part, note: TimedNote) -> tuple[int, int] | None:
         """When a note can sound beside those that the file keeps of its pitch on its channel."""
-        on, off = note.on, note.off
-        for tick, end, track in sorted(self._busy.get((lane.channel, note.pitch), ())):
-            # Another track's events at the same tick may come before or behind ours.
-            guard = 0 if track in (lane.track, -1) else 1
-            if tick - guard <= on < end + guard:
-                if end + guard > note.on + (note.off - note.on) / 2:
-                    return None
-                on = int(end) + guard
-            elif on < tick - guard < off:
-                off = tick - guard
-        return (on, off) if on < min(off, self._end) else None
+        found = room(self._busy.get((lane.channel, note.pitch), ()), lane.track, note.on, note.off, self._end)
+        return found and (found[0], int(found[1]))
 
     def _lift_pedal(self, lane: Part, tick: int) -> None:
         """Lifts a pedal that would hold all new notes of a channel, as the file never does."""
@@ -193,24 +184,45 @@ class Placement:
         """The score without what was removed and with what was placed."""
         new: dict[int, list[tuple[int, int, bytes]]] = defaultdict(list)
         for track, events in self._setup.items():
-            new[track] += [(tick, _SETUP, message) for tick, message in events]
+            new[track] += [(tick, SETUP, message) for tick, message in events]
         for lane, note in self.placed():
             on = bytes((NOTE_ON | lane.channel % 16, note.pitch, note.velocity))
             off = bytes((NOTE_OFF | lane.channel % 16, note.pitch, NOTE_OFF_VELOCITY))
-            new[lane.track] += [(note.on, _ONS, on), (note.off, _OFFS, off)]
+            new[lane.track] += [(note.on, ONS, on), (note.off, OFFS, off)]
         tracks = (*self._score.tracks, *self._new_tracks)
         return dataclasses.replace(
             self._score,
-            tracks=tuple(_merged(track, self._dropped[number], new[number]) for number, track in enumerate(tracks)),
+            tracks=tuple(merged(track, self._dropped[number], new[number]) for number, track in enumerate(tracks)),
         )
 
 
-def _merged(track: Track, dropped: set[int], new: list[tuple[int, int, bytes]]) -> Track:
+def room(
+    others: Iterable[tuple[int, float, int]], track: int, on: int, off: float, limit: float
+) -> tuple[int, float] | None:
+    """When a note of a track can sound beside others of its pitch on its channel, given as (begin, end, track).
+
+    It ends where one of them begins, and begins where one ends, if half of its length is left then and it is before the
+    limit. None if there is no room.
+    """
+    begin, end = on, off
+    for tick, until, of in sorted(others):
+        # Another track's events at the same tick may come before or behind ours.
+        guard = 0 if of in (track, -1) else 1
+        if tick - guard <= begin < until + guard:
+            if until + guard > on + (off - on) / 2:
+                return None
+            begin = int(until) + guard
+        elif begin < tick - guard < end:
+            end = tick - guard
+    return (begin, end) if begin < min(end, limit) else None
+
+
+def merged(track: Track, dropped: set[int], new: list[tuple[int, int, bytes]]) -> Track:
     """A track without some of its events and with new ones (tick, order within it, message) before its end."""
     if not dropped and not new:
         return track
     end = next((index for index, event in enumerate(track) if event.message == END_OF_TRACK), len(track))
-    own = [(event.tick, _OWN, event.message) for index, event in enumerate(track[:end]) if index not in dropped]
+    own = [(event.tick, OWN, event.message) for index, event in enumerate(track[:end]) if index not in dropped]
     head = [Event(tick, message) for tick, _, message in sorted([*own, *new], key=lambda event: event[:2])]
     last = head[-1].tick if new else 0
     rest = (event for index, event in enumerate(track[end:], end) if index not in dropped)

@@ -33,6 +33,8 @@ class Music(_Model):
     """No note starts at or after this."""
     programs: list[int] | None = None
     """General MIDI programs that may play, 0 to 127, or 128 for drums; null for all."""
+    guidance: float = MusicRequest.guidance
+    """How much the prompt counts: 1 as trained, 2 to 5 more, at twice the work; only on the jax engine."""
     stream: bool = False
     """Answer with server-sent events, as notes are sampled."""
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from midillm_jax.files import write_whole
+from midillm_jax.model import next_text
 from midillm_jax.model.llama import Params, head_tables
 from midillm_jax.model.sharding import replicated
 from midillm_jax.music import vocab
@@ -46,7 +47,7 @@ class TextDrift:
             start = np.load(path)
 
         def divergence(params: Params, batch: loss.Batch, start: jax.Array) -> jax.Array:
-            each = jnp.sum(jnp.exp(start) * (start - _text_log_probabilities(training, params, batch)), axis=-1)
+            each = next_text.divergence(start, _text_log_probabilities(training, params, batch))
             return jnp.sum(each) / jnp.maximum(jnp.sum(jnp.any(start != 0, axis=-1)), 1)
 
         self._divergence = jax.jit(divergence, out_shardings=everywhere)
@@ -66,6 +67,5 @@ def _text_log_probabilities(training: Training, params: Params, batch: loss.Batc
     text = ((batch["slot"] == vocab.NO_SLOT) & (batch["loss_weights"] > 0)).ravel()
     (chosen,) = jnp.nonzero(text, size=POSITIONS, fill_value=-1)
     states = previous.reshape(-1, previous.shape[-1])[chosen]
-    table = head_tables(params)[0][: training.config.model.text_vocab_size].astype(states.dtype)
-    logits = jnp.einsum("PD,VD->PV", states, table, preferred_element_type=jnp.float32)
-    return jnp.where(chosen[:, None] >= 0, jax.nn.log_softmax(logits), 0.0)
+    said = next_text.log_probabilities(states, head_tables(params)[0], training.config.model.text_vocab_size)
+    return jnp.where(chosen[:, None] >= 0, said, 0.0)

@@ -65,6 +65,19 @@ def test_ids_from_a_file(tmp_path: Path, text: str) -> None:
     assert [rule.side(record(name), "x") for name in names] == ["test", "test", "train", "train", "train"]
 
 
+def test_ids_of_midicaps_test_set(tmp_path: Path) -> None:
+    """Its train.json holds both; a captions.jsonl without the column names all its pieces."""
+    rows = [{"location": f"lmd_full/{n}/{MD5.format(n)}.mid", "caption": "x", "test_set": n % 2 == 1} for n in range(4)]
+    (tmp_path / "train.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_ids(str(tmp_path / "train.json")) == {MD5.format(1), MD5.format(3)}
+    rows = [{name: value for name, value in row.items() if name != "test_set"} for row in rows]
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(read_ids(str(tmp_path / "captions.jsonl"))) == 4
+    (tmp_path / "other.json").write_text('{"name": "abc"}\n')
+    with pytest.raises(UserError, match='no field "location"'):
+        read_ids(str(tmp_path / "other.json"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

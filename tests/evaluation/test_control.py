@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from midillm_jax.evaluation.control import (
     summary,
     tempo_bin,
 )
-from midillm_jax.evaluation.rhythm import Rhythm
+from midillm_jax.evaluation.prompt_facts import read_prompt
 from midillm_jax.music.midi import NoteTable, read_midi
+from midillm_jax.music.rhythm import Rhythm
 
 PIANO, GUITAR, FLUTE, VIOLIN = (frozenset(programs) for programs in ((0, 1), (24, 25), (73,), (40,)))
 
@@ -54,6 +56,15 @@ def test_tempo_bins_are_those_of_midicaps() -> None:
 def test_tempo(asked: tuple[float, float], exact: bool, near: bool, octave: bool) -> None:
     found = compare(heard(), Asked(tempo=asked))
     assert (found.tempo_bin, found.tempo_bin_near, found.tempo_bin_octave) == (exact, near, octave)
+
+
+def test_a_word_for_very_fast_has_no_upper_limit() -> None:
+    """Prestissimo is above 210; the waltz at 90.4 is neither there nor near, one at 230 is."""
+    asked = read_prompt("A prestissimo waltz.")
+    assert asked.tempo is not None
+    assert math.isinf(asked.tempo[1])
+    assert compare(heard(), asked).tempo_bin_near is False
+    assert compare(heard(rhythm=Rhythm(230.0, "triple")), asked).tempo_bin is True
 
 
 def test_six_eight_has_two_beats_a_bar() -> None:

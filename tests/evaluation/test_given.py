@@ -13,6 +13,7 @@ from midillm_jax import evaluate
 from midillm_jax.data.demo import write_band
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.frechet import LEAST_ROWS
+from midillm_jax.evaluation.intervals import wilson
 from midillm_jax.music.midi import NoteTable, write_midi
 from midillm_jax.music.render import find_soundfont
 from tests.evaluation.tiny_networks import tagger
@@ -53,7 +54,7 @@ def test_music_that_does_as_it_was_asked_scores_so(scored: Path) -> None:
     assert measures["instrument_f1"]["share"]["value"] == 1 > measures["instrument_f1"]["shuffled"]["value"]
     assert {each["name"] for each in found["music"]["ceiling"]["measures"]} >= {"drums", "instrument_f1"}
     assert all(each["references"] <= PIECES for each in found["music"]["quality"])
-    assert found["failed"]["generated"]["pieces"] == found["failed"]["references"]["pieces"] == PIECES
+    assert set(found["further"]["failed"]["real"]) == {"looping", "flooded", "empty", "rejected"}
     assert "bits a note" not in (scored / "index.html").read_text()
 
 
@@ -73,6 +74,7 @@ def test_without_captions_there_are_no_scores_of_them(band: Path, tmp_path: Path
     assert len(found["music"]["quality"]) > 5
     page = (tmp_path / "out" / "index.html").read_text()
     assert "No captions were given" in page
+    assert "of the real ones" in page
     assert "As asked</h2>" not in page
 
 
@@ -128,7 +130,7 @@ def test_bad_input_is_named_and_leaves_nothing(band: Path, tmp_path: Path, more:
     assert not (tmp_path / "out").exists()
 
 
-def test_failed_music_is_counted(tmp_path: Path) -> None:
+def test_failed_music_is_counted_and_left_out_for_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One that loops, one that is next to nothing, and one of the band's, which plays on."""
     (tmp_path / "made").mkdir()
     write_band(tmp_path / "band", 1, seed=1, profile="full", documents=0)
@@ -140,11 +142,22 @@ def test_failed_music_is_counted(tmp_path: Path) -> None:
     for name, count in (("loop", len(onsets)), ("few", 5)):
         notes = NoteTable(onsets[:count], many[0][:count], many[1][:count], np.full(count, 90, np.uint8))
         (tmp_path / "made" / f"{name}.mid").write_bytes(write_midi(notes))
-    evaluate.main(["--generated", str(tmp_path / "made"), "--out", str(tmp_path / "out"), "--show", "0"])
+    real = ["--references", str(tmp_path / "band")]
+    evaluate.main(["--generated", str(tmp_path / "made"), "--out", str(tmp_path / "out"), "--show", "0", *real])
     found = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert found["failed"]["generated"] == {"looping": 1, "flooded": 0, "empty": 1, "any": 2, "pieces": 3}
-    assert [piece["prompt_from"] for piece in found["pieces"] if piece["looping"]] == ["loop.mid"]
-    assert "Signs of failed music: 2 of 3 pieces" in (tmp_path / "out" / "index.html").read_text()
+    failed = found["further"]["failed"]
+    shares = {name: share["value"] for name, share in failed["shares"].items()}
+    assert shares == pytest.approx({"looping": 1 / 3, "flooded": 0, "empty": 1 / 3, "rejected": 2 / 3})
+    assert failed["real"]["rejected"]["value"] == 0
+    assert failed["without"]["generated"] == 1
+    signs = {piece["prompt_from"]: (piece["looping"], piece["flooded"], piece["empty"]) for piece in found["pieces"]}
+    assert signs == {"few.mid": (False, False, True), "good.mid": (False,) * 3, "loop.mid": (True, False, False)}
+    said = f"failed music: {wilson(2, 3).percent()} of 3 pieces are rejected"
+    assert said in found["lines"]
+    assert said in capsys.readouterr().out.splitlines()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert f"rejected {wilson(2, 3).percent()}; of the real ones {wilson(0, 1).percent()} are rejected." in page
+    assert '<th class="number">all 3</th><th class="number">1 of them</th>' in page
 
 
 @pytest.mark.slow

@@ -1,13 +1,15 @@
 """What is counted of the train split, and how much of a large one."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from midillm_jax.data.shards import Manifest, Piece, ShardWriter, pack_piece, write_manifest
+from midillm_jax.data.shards import Manifest, Piece, ShardWriter, Split, SplitName, pack_piece, write_manifest
+from midillm_jax.errors import UserError
 from midillm_jax.evaluation import inputs
-from midillm_jax.evaluation.inputs import HeldOut, open_pairs, read_held_out
+from midillm_jax.evaluation.inputs import HeldOut, Named, open_pairs, read_held_out
 from midillm_jax.evaluation.likelihood import cut
 from midillm_jax.evaluation.ngram import Ngram
 from midillm_jax.music.midi import NoteTable
@@ -71,3 +73,35 @@ def test_of_a_large_train_split_it_counts_a_share_of_the_pieces(
     assert found.train_pieces == TRAIN
     counted, all_counted = (each.ngram.slots[2][-1].counts.sum() for each in (found, whole))
     assert counted / all_counted == pytest.approx(found.ngram_pieces / TRAIN, abs=0.05)
+
+
+def test_a_named_set_is_looked_for_in_all_that_is_held_out(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Names are those of files; what stands in the train split, or nowhere, is counted and not scored."""
+    splits: dict[str, Split] = {}
+    numbers: dict[SplitName, range] = {"train": range(10), "validation": range(10, 13), "test": range(13, 18)}
+    for name, part in numbers.items():
+        with ShardWriter(tmp_path, name) as writer:
+            for number in part:
+                writer.write(pack_piece(dataclasses.replace(piece(number), name=f"lmd/{number}.mid")), NOTES)
+        splits[name] = writer.split
+    write_manifest(tmp_path, Manifest("pairs", splits, {"s": 18}, (), {}, {}))
+    assert [reader.name for reader in open_pairs(tmp_path)[1]] == ["validation"]
+    train, held_out = open_pairs(tmp_path, named=True)
+    assert {reader.name for reader in held_out} == {"validation", "test"}
+
+    def named(*ids: str, pieces: int | None = None) -> HeldOut:
+        ids_ = frozenset(ids)
+        return read_held_out(
+            train, held_out, tokenizer, LENGTH, pieces=pieces, seed=0, ids=ids_, report=lambda done, total: None
+        )
+
+    found = named("3", "11", "14", "17", "99")
+    assert sorted(each.name for each in found.pieces) == ["lmd/11.mid", "lmd/14.mid", "lmd/17.mid"]
+    assert found.named == Named(ids=5, held_out=3, in_train=1)
+    assert found.named.line().endswith(
+        "3 are among the held-out pieces; 1 stand in the train split and are not scored."
+    )
+    some = named("11", "14", "17", pieces=2)
+    assert (len(some.pieces), some.named) == (2, Named(ids=3, held_out=3, in_train=0))
+    with pytest.raises(UserError, match=r"none of the 8 held-out pieces that bear one of the 2 names of --ids can be"):
+        named("3", "99")

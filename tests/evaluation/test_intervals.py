@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from midillm_jax.evaluation.intervals import LEAST_ITEMS, Interval, bootstrap, is_better
+from midillm_jax.evaluation.intervals import LEAST_ITEMS, Interval, bootstrap, is_better, wilson
 
 
 def mean_of(values: np.ndarray) -> Interval:
@@ -51,3 +51,18 @@ def test_better_needs_an_interval_above_zero_and_enough_items() -> None:
     assert is_better(Interval(2.0, 0.1, 4.0), LEAST_ITEMS)
     assert not is_better(Interval(2.0, 0.0, 4.0), 100)
     assert not is_better(Interval(2.0, 1.0, 4.0), LEAST_ITEMS - 1)
+
+
+def test_wilson_is_the_published_interval() -> None:
+    """R. Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine 17 (1998),
+    table I, method 3."""
+    for hits, trials, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        found = wilson(hits, trials)
+        assert (found.value, round(found.low, 4), round(found.high, 4)) == (hits / trials, low, high)
+    assert wilson(20, 20).low == pytest.approx(1 - wilson(0, 20).high)
+    assert wilson(20, 20).high == 1

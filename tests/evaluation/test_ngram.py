@@ -17,6 +17,8 @@ from midillm_jax.evaluation.ngram import (
     probabilities,
     symbols,
 )
+from midillm_jax.music.amt import encode_notes
+from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.vocab import DURATION_OFFSET, NOTE_OFFSET, REST, SEPARATOR
 
 END = [SEPARATOR] * 3
@@ -158,3 +160,44 @@ def test_what_repeats_is_foretold() -> None:
     model.add([window])
     assert model.nats(window).sum() / 320 / math.log(2) < 0.5
     assert len(np.unique(slot_indices(window)[:, 2])) == 8
+
+
+def test_what_is_drawn_is_as_frequent_as_it_is_likely() -> None:
+    """First onsets of many pieces, among them ids that were never seen, beside the probabilities of all."""
+    rng = np.random.default_rng(5)
+    model = Ngram()
+    for _ in range(8):
+        first = int(rng.choice([3, 9, 40]))
+        model.add([np.array([first, 10_003, 11_060, first + 5, 10_003, 11_061, first + 5, 10_006, 11_062])])
+    ids = PLAIN_WIDTHS[0]
+    asked = np.tile([BEGIN] * 4 + [0], (ids, 1))
+    asked[:, -1] = np.arange(ids)
+    chances = probabilities(model.slots[0], asked, ids + 1)
+    chances /= chances.sum()  # the end is drawn again
+    draws = 2_000
+    drawn = np.array([model.sample(1, rng).onsets[0] for _ in range(draws)])
+    common = np.flatnonzero(chances > 0.02)
+    assert len(common) >= 3
+    for symbol in common:
+        share = np.mean(drawn == symbol)
+        assert abs(share - chances[symbol]) < 4 * math.sqrt(chances[symbol] * (1 - chances[symbol]) / draws), symbol
+    rest = 1 - chances[common].sum()
+    share = np.mean(~np.isin(drawn, common))
+    assert abs(share - rest) < 4 * math.sqrt(rest * (1 - rest) / draws)
+
+
+def test_a_sample_is_a_piece_that_the_model_finds_likely() -> None:
+    """Of the notes and distances it was taught, in order, as long as was asked, the same for a seed."""
+    rng = np.random.default_rng(6)
+    model = Ngram()
+    for _ in range(30):
+        model.add([walk(rng, 60)])
+    one, same, other = (model.sample(200, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert len(one) == 200
+    assert (np.diff(one.onsets) >= 0).all()
+    assert one.onsets.tolist() == same.onsets.tolist()
+    assert one.onsets.tolist() != other.onsets.tolist()
+    taught = np.isin(one.notes, np.arange(60, 68)) & np.isin(one.durations, [3, 6, 24])
+    assert taught.mean() > 0.7, "the others are of the share that smoothing gives to what was never seen"
+    noise = NoteTable(one.onsets, rng.integers(0, 1_000, 200), rng.integers(0, 16_512, 200), one.velocities)
+    assert model.nats(encode_notes(one)).sum() < 0.5 * model.nats(encode_notes(noise)).sum()

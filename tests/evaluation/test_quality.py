@@ -21,8 +21,8 @@ from midillm_jax.evaluation.quality import (
     summary,
     values,
 )
-from midillm_jax.evaluation.rhythm import Rhythm
 from midillm_jax.music.midi import NoteTable, read_midi
+from midillm_jax.music.rhythm import Rhythm
 
 DRUMS = 128 * 128
 

@@ -81,20 +81,29 @@ def noise_of(one: TokenRequest, step: int, slot: int) -> np.ndarray:
     return np.asarray(jax.random.gumbel(key, (grammar.SLOT_WIDTHS[slot],), jnp.float32), np.float64)
 
 
-def expected_ids(one: TokenRequest, written: np.ndarray, params: Params) -> list[int]:
-    """What follows each prefix of prompt + written ids, by one forward pass without cache over the whole head."""
-    whole = [*one.prompt, *(np.array([*one.history, *written]) + TEXT)]
+def logits_behind(prompt: tuple[int, ...], music: np.ndarray, params: Params) -> np.ndarray:
+    """[len(music) + 1, V]: by one forward pass without cache over the whole head, from the flag on."""
+    whole = [*prompt, *(music + TEXT)]
     tokens = np.zeros((1, CONFIG.context_length), np.int32)
     tokens[0, : len(whole)] = whole
     hidden = _forward(params, tokens, np.arange(tokens.shape[1])[None], np.ones_like(tokens))[0]
-    logits = np.asarray(hidden) @ np.asarray(head_table(params)[: CONFIG.vocab_size]).T
+    return np.asarray(hidden[len(prompt) - 1 : len(whole)]) @ np.asarray(head_table(params)[: CONFIG.vocab_size]).T
+
+
+def expected_ids(one: TokenRequest, written: np.ndarray, params: Params) -> list[int]:
+    """What follows each prefix of prompt + written ids."""
+    music = np.array([*one.history, *written])
+    logits = logits_behind(one.prompt, music, params)
+    if one.guidance != 1:
+        free = logits_behind(one.unprompted, music, params)
+        logits = free + one.guidance * (logits - free)
     arrays, given = grammar.pack_limits([one.limits]), grammar.pack_controls([one.controls])
     state = grammar.replay(one.history, one.limits)[None]
     expected = []
     for index, amt_id in enumerate(written.tolist()):
         slot, step = index % 3, len(one.history) + index
         ids = grammar.slot_ids(np, np.arange(grammar.SLOT_WIDTHS[slot]), slot) + TEXT
-        row_logits = logits[len(one.prompt) + len(one.history) - 1 + index].copy()
+        row_logits = logits[step].copy()
         if slot == ONSET_SLOT:
             row_logits[ids] = grammar.fold_end(np, row_logits[None, ids], arrays)[0]
         allowed = np.zeros(CONFIG.vocab_size, bool)
@@ -121,6 +130,29 @@ def test_ids_are_those_of_a_whole_forward_pass_over_the_whole_head(
         assert written.tolist() == expected_ids(one, written, params)
         lengths.append(len(written))
     assert sum(lengths) > 90, "too short to show anything"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_guidance_weighs_what_the_prompt_adds(engine: JaxEngine, params: Params, temperature: float) -> None:
+    plain = (1, TEXT + AUTOREGRESS)
+    sampling = {"temperature": temperature, "unprompted": plain}
+    requests = [request(0, guidance=3.0, **sampling), request(1, guidance=0.5, **sampling), request(2, **sampling)]
+    given = controls(40, 900, 4000)
+    requests.append(request(3, guidance=2.0, controls=given, history=(10, 10_020, 11_060), **sampling))
+    written = engine.generate(requests)
+    for one, ids in zip(requests, written, strict=True):
+        assert ids.tolist() == expected_ids(one, ids, params)
+    alone = engine.generate([dataclasses.replace(requests[0], guidance=1.0)])[0]
+    assert alone.tolist() != written[0].tolist()
+    # More than half of the largest batch: in two goes.
+    many = engine.generate([dataclasses.replace(requests[0], output=output) for output in range(6)])
+    np.testing.assert_array_equal(many[0], engine.generate([requests[0]])[0])
+
+
+def test_an_engine_without_guidance_refuses_it(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JaxEngine, "guides", False)
+    with pytest.raises(UserError, match=r"guidance 2 was asked for, which the jax engine cannot do"):
+        JaxEngine(DEFINITION, params).add(request(0, guidance=2.0))
 
 
 def test_a_seed_and_an_output_decide_the_ids(engine: JaxEngine) -> None:

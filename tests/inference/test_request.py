@@ -26,6 +26,8 @@ from midillm_jax.music.grammar import Limits
         ({"max_notes": 1 << 31}, "max_notes is 2147483648"),
         ({"max_seconds": 100.5}, "max_seconds is 100.5; expected 0.01 to 100"),
         ({"max_seconds": 0.001}, "max_seconds is 0.001"),
+        ({"guidance": -1.0}, "guidance is -1.0; expected 0 to 20"),
+        ({"guidance": float("nan")}, "guidance is nan"),
     ],
 )
 def test_values_out_of_range_are_named(fields: dict[str, Any], said: str) -> None:

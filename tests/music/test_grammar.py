@@ -37,6 +37,7 @@ LIMITS = [
     Limits(max_onsets_per_tick=1, end_ticks=30, closes=False),
     Limits(closes=False, max_notes=12),
     Limits(end_ticks=250, max_onsets_per_tick=2),
+    Limits(start_ticks=120, end_ticks=400),
 ]
 
 
@@ -217,6 +218,7 @@ def test_check_knows_when_a_control_is_due(sequence: list[int], fault: str) -> N
         (Limits(programs=(128,)), note(0, program=128), note(0)),
         (Limits(pitch_low=60, pitch_high=60), note(0, pitch=60), note(0, pitch=61)),
         (Limits(pitch_low=60), note(0, pitch=36, program=128), note(0, pitch=59)),
+        (Limits(start_ticks=50), note(50), note(49)),
         (Limits(end_ticks=50), note(49), note(50)),
         (Limits(max_notes=2), note(0) * 2 + rest(99) + CLOSE, note(0) * 3),
         (Limits(max_onsets_per_tick=2), note(7) * 2 + note(8), note(7) * 3),
@@ -232,6 +234,15 @@ def test_limits(limits: Limits, inside: list[int], beyond: list[int]) -> None:
     assert not accepts(beyond, limits)
     assert grammar.check(beyond, limits) is not None
     assert grammar.check(beyond, Limits(max_onsets_per_tick=99)) is None
+
+
+def test_a_history_is_not_held_to_the_limits_but_its_notes_count() -> None:
+    limits = Limits(programs=(5,), start_ticks=100, end_ticks=300, max_notes=3)
+    history, written = note(10) + note(20), note(100, program=5)
+    assert grammar.check(history + written, limits, len(history)) is None
+    assert "triple 0: onset 10 is before the start at 100" in str(grammar.check(history + written, limits))
+    assert "triple 2" in str(grammar.check(history + note(99, program=5), limits, len(history)))
+    assert grammar.check(history + written * 2, limits, len(history)) == "4 notes, at most 3 allowed"
 
 
 def separator_allowed(music: list[int], limits: Limits) -> bool:
@@ -344,6 +355,8 @@ def test_every_golden_piece_is_well_formed(golden_dir: Path) -> None:
         ({"programs": ()}, "empty"),
         ({"pitch_low": 61, "pitch_high": 60}, "61 to 60"),
         ({"end_ticks": 0}, "0 ticks"),
+        ({"start_ticks": -1}, "-1 ticks"),
+        ({"start_ticks": 50, "end_ticks": 50}, "50 ticks"),
         ({"end_ticks": 10_001}, "10001"),
         ({"max_notes": 0}, "max_notes"),
         ({"max_onsets_per_tick": 0}, "max_onsets_per_tick"),
@@ -389,7 +402,7 @@ def steps(
 @pytest.fixture(scope="module")
 def sequences() -> tuple[list[list[int]], grammar.Controls]:
     rng = np.random.default_rng(11)
-    controls = [random_controls(rng, count) for count in (0, 30, 3, 0, 12, 5)]
+    controls = [random_controls(rng, count) for count in (0, 30, 3, 0, 12, 5, 4)]
     found = walk(rng, LIMITS, controls, 30)
     return [(sequence + CLOSE * 30)[:90] for sequence in found], grammar.pack_controls(controls)
 

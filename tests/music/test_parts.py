@@ -3,7 +3,7 @@
 import pytest
 
 from midillm_jax.errors import UserError
-from midillm_jax.music.parts import parts_named, programs_asked, programs_named
+from midillm_jax.music.parts import parts_named, program_named, programs_asked, programs_named
 from tests.music.files import BAND
 
 
@@ -51,6 +51,9 @@ def test_parts_that_are_not_there(words: str, sentence: str) -> None:
         ("sax", (64, 65, 66, 67)),
         ("Electric Bass (pick)", (34,)),
         ("synth bass", (38, 39)),
+        ("electric guitar", tuple(range(26, 32))),  # as people use it, not one of its sounds alone
+        ("horn", (60,)),
+        ("upright bass", (32, 43)),
         ("kazoo", ()),
         ("", ()),
     ],
@@ -63,3 +66,22 @@ def test_programs_that_are_asked_for() -> None:
     assert programs_asked("drums and flute") == (73, 128)
     with pytest.raises(UserError, match="'kazoo' is no instrument that General MIDI knows; name one or a family"):
         programs_asked("drums, kazoo")
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        ("piano", 0),
+        ("Electric Piano 2", 5),
+        ("strings", 48),
+        ("horn", 60),
+        ("horns", 61),
+        ("sax", 65),
+        ("rhodes", 4),
+        ("upright bass", 32),
+        ("drums", 128),
+        ("kazoo", None),
+    ],
+)
+def test_the_one_program_of_a_name(words: str, program: int | None) -> None:
+    assert program_named(words) == program

@@ -127,7 +127,9 @@ def test_a_great_chord_is_no_flood(rng: np.random.Generator) -> None:
         (25.0 * np.arange(15), 900),  # fifteen notes
         (20.0 * np.arange(24), 10),  # 4.7 s
         (np.concatenate([25.0 * np.arange(60), 2350 + 25.0 * np.arange(60)]), 25),  # 8.5 s of nothing in the middle
+        (np.concatenate([25.0 * np.arange(60), 2100 + 25.0 * np.arange(60)]), 25),  # 6 s
         (100.0 * np.arange(40), 40),  # silent for 60 %
+        (100.0 * np.arange(40), 55),  # for 45 %
     ],
 )
 def test_next_to_nothing_is_empty(rng: np.random.Generator, onsets: np.ndarray, duration: int) -> None:

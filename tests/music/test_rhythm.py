@@ -8,8 +8,8 @@ import pytest
 
 from midillm_jax.data.demo import write_band
 from midillm_jax.evaluation.asked import from_columns
-from midillm_jax.evaluation.rhythm import Rhythm, beats_a_quarter, find_rhythm, meter_kind
 from midillm_jax.music.midi import NoteTable, read_midi
+from midillm_jax.music.rhythm import Rhythm, beats_a_quarter, find_rhythm, meter_kind
 from midillm_jax.music.vocab import PITCHES
 
 
