@@ -22,13 +22,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from midillm_jax import commands
-from midillm_jax.composing import by_words, options, outputs
+from midillm_jax.composing import by_words, fitting, options, outputs
+from midillm_jax.composing import takes as ranking
+from midillm_jax.data.tonality import Key
 from midillm_jax.errors import UserError
+from midillm_jax.evaluation.asked import Asked
 from midillm_jax.inference import changes, compose, editing, engine, request, windows
 from midillm_jax.music import clock, grid
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.edit_plan import plan_text, read_plan
-from midillm_jax.music.midi import read_midi, write_midi
+from midillm_jax.music.midi import NoteTable, read_midi, write_midi
 from midillm_jax.music.parts import read_notes
 from midillm_jax.music.score import Score, read_score, write_score
 from midillm_jax.music.timing import played
@@ -71,9 +74,9 @@ def main(arguments: list[str]) -> None:
     )
     commands.enable_compile_cache()
     if isinstance(chosen, options.New):
-        wanted = _wanted(chosen)
+        wanted, asked = _wanted(chosen), options.asked_of(chosen)
         with outputs.folder(chosen.out):
-            _write_new(chosen, wanted)
+            _write_new(chosen, wanted, asked)
         return
     assert isinstance(chosen, options.OfFile)
     # All that can be wrong with what was asked is said before the model is loaded.
@@ -113,9 +116,16 @@ def _text(arguments: list[str]) -> None:
 
 def _wanted(chosen: options.New) -> request.MusicRequest:
     """The request for a new piece; its length counts only where it fits a window, which also says what is wrong."""
-    seconds = min(chosen.seconds, _WINDOW_SECONDS)
-    notes = request.MusicRequest.max_notes if chosen.max_notes is None else chosen.max_notes
-    return chosen.wanted(max_seconds=seconds, max_notes=notes, programs=chosen.programs or None)
+    if chosen.candidates is not None and chosen.candidates < chosen.outputs:
+        raise UserError(f"--candidates {chosen.candidates}: expected {chosen.outputs} or more, as --outputs are kept")
+    if chosen.tempo is not None and not fitting.SLOWEST <= chosen.tempo <= fitting.FASTEST:
+        raise UserError(f"--tempo {chosen.tempo:g}: expected {fitting.SLOWEST:g} to {fitting.FASTEST:g}")
+    wanted = chosen.wanted(
+        max_seconds=min(chosen.seconds, _WINDOW_SECONDS),
+        max_notes=request.MusicRequest.max_notes if chosen.max_notes is None else chosen.max_notes,
+        programs=options.programs_of(chosen),
+    )
+    return dataclasses.replace(wanted, outputs=chosen.candidates or chosen.outputs)
 
 
 def _score(path: Path) -> Score:
@@ -146,44 +156,71 @@ def _told(update: Callable[..., None], seconds: float) -> Callable[[engine.Stage
     return tell
 
 
-def _write_new(chosen: options.New, wanted: request.MusicRequest) -> None:
-    long = chosen.seconds > _WINDOW_SECONDS or wanted.max_notes > request.MusicRequest.max_notes
+@dataclasses.dataclass(frozen=True)
+class _Take:
+    """A new piece."""
+
+    table: NoteTable
+    closed: bool
+    tokens: int
+    told: str = ""
+    """What was done to it."""
+
+
+def _write_new(chosen: options.New, wanted: request.MusicRequest, asked: Asked) -> None:
     with _progress() as update:
         model = _load(chosen)
-        wanted = chosen.as_recommended(wanted, model)
-        began = time.perf_counter()
-        if long:
-            place = windows.Place(
-                end_ticks=round(chosen.seconds * TICKS_PER_SECOND), programs=wanted.programs, max_notes=chosen.max_notes
-            )
-            written = windows.write(model, wanted, place, _told(update, chosen.seconds))
-            tables = [decode_notes(one.events) for one in written]
-            pieces = [
-                (write_midi(played(table, chosen.seed + number)), table, one.closed)
-                for number, (table, one) in enumerate(zip(tables, written, strict=True))
-            ]
-            seconds, tokens = time.perf_counter() - began, [3 * len(table) for table in tables]
-        else:
-
-            def report(now: engine.Progress) -> None:
-                so_far = f"{now.triples} of at most {now.total} notes"
-                update(description=_STAGES[now.stage], total=now.total, completed=now.triples, so_far=so_far)
-
-            composed = compose.compose(model, wanted, report)
-            pieces = [(piece.midi, piece.table, piece.closed) for piece in composed.pieces]
-            seconds, tokens = composed.seconds["decode"], [len(piece.amt_ids) for piece in composed.pieces]
+        takes, seconds = _take(model, chosen, chosen.as_recommended(wanted, model), update)
+    takes = [_fitted(take, chosen.tempo, asked.key if chosen.key is not None else None) for take in takes]
+    order = list(range(len(takes)))
+    if chosen.candidates is not None:
+        ranked = ranking.ranked([take.table for take in takes], asked)
+        print(ranking.account(ranked, chosen.outputs), file=sys.stderr)
+        order = [take.number for take in ranked[: chosen.outputs]]
     name = outputs.file_name(chosen.prompt, chosen.seed)
     unheard: set[str] = set()
-    for index, (midi, table, closed) in enumerate(pieces):
-        path = chosen.out / f"{name}-{index + 1}.mid"
-        unheard.update(outputs.save(path, midi, table, chosen.prompt))
-        cut = "" if closed else ", cut where the room ended"
+    for index, number in enumerate(order):
+        take, path = takes[number], chosen.out / f"{name}-{index + 1}.mid"
+        midi = write_midi(played(take.table, chosen.seed + number, chosen.tempo))
+        unheard.update(outputs.save(path, midi, take.table, chosen.prompt))
+        cut = "" if take.closed else ", cut where the room ended"
         print(
-            f"{path}: {len(table)} notes, {table.seconds():.1f} s, {outputs.instruments(table)}, "
-            f"{tokens[index] / max(seconds, 1e-9):.0f} tokens/s{cut}"
+            f"{path}: {len(take.table)} notes, {take.table.seconds():.1f} s, {outputs.instruments(take.table)}, "
+            f"{take.tokens / max(seconds, 1e-9):.0f} tokens/s{take.told}{cut}"
         )
     for reason in sorted(unheard):  # the same one for every piece where FluidSynth is missing
         print(reason)
+
+
+def _take(
+    model: compose.MusicModel, chosen: options.New, wanted: request.MusicRequest, update: Callable[..., None]
+) -> tuple[list[_Take], float]:
+    """What the model writes, and the seconds it took without compiling."""
+    if chosen.seconds <= _WINDOW_SECONDS and wanted.max_notes <= request.MusicRequest.max_notes:
+
+        def report(now: engine.Progress) -> None:
+            so_far = f"{now.triples} of at most {now.total} notes"
+            update(description=_STAGES[now.stage], total=now.total, completed=now.triples, so_far=so_far)
+
+        composed = compose.compose(model, wanted, report)
+        takes = [_Take(piece.table, piece.closed, len(piece.amt_ids)) for piece in composed.pieces]
+        return takes, composed.seconds["decode"]
+    end = round(chosen.seconds * TICKS_PER_SECOND)
+    place = windows.Place(end_ticks=end, programs=wanted.programs, max_notes=chosen.max_notes)
+    began = time.perf_counter()
+    written = windows.write(model, wanted, place, _told(update, chosen.seconds))
+    seconds = time.perf_counter() - began
+    return [_Take(decode_notes(one.events), one.closed, len(one.events)) for one in written], seconds
+
+
+def _fitted(take: _Take, tempo: float | None, key: Key | None) -> _Take:
+    if tempo is not None:
+        table, told = fitting.at_tempo(take.table, tempo)
+        take = dataclasses.replace(take, table=table, told=f"{take.told}, {told}")
+    if key is not None:
+        table, told = fitting.in_key(take.table, key)
+        take = dataclasses.replace(take, table=table, told=f"{take.told}, {told}")
+    return take
 
 
 def _write_change(

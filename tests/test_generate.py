@@ -305,3 +305,52 @@ def test_an_edit_that_cannot_be_done_leaves_nothing(
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_of_several_takes_the_best_are_kept_in_the_key_and_tempo_asked_for(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    given = (
+        "--instruments",
+        "flute, drums",
+        "--key",
+        "D major",
+        "--tempo",
+        "100",
+        "--candidates",
+        "4",
+        "--outputs",
+        "2",
+    )
+    run("--model", str(model), "--out", str(tmp_path / "out"), "--prompt", "A flute.", *given)
+    shown = capsys.readouterr()
+    assert "4 takes: " in shown.err
+    assert "kept " in shown.err
+    files = sorted((tmp_path / "out").glob("*.mid"))
+    assert len(files) == 2
+    for path in files:
+        notes = read_notes(read_score(path.read_bytes())).notes
+        assert {note.part.program for note in notes} <= {73, 128}
+    assert "no beat is heard" in shown.out or "to 100 bpm" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("--key", "H major"), "'H major' is no key"),
+        (("--tempo", "1000"), "--tempo 1000: expected 20 to 400"),
+        (("--candidates", "1", "--outputs", "2"), "--candidates 1: expected 2 or more"),
+        (("--instruments", "spoons"), "'spoons' is no instrument"),
+        (("--guidance", "99"), "guidance is 99"),
+    ],
+)
+def test_mistakes_with_a_new_piece_are_said_before_a_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(*asked, "--model", "no-model-here", "--out", str(tmp_path / "out"))
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "no-model-here" not in shown

@@ -6,9 +6,13 @@ from typing import Annotated
 
 import tyro
 
+from midillm_jax.composing import fitting
 from midillm_jax.errors import UserError
+from midillm_jax.evaluation.asked import Asked
+from midillm_jax.evaluation.prompt_facts import read_prompt
 from midillm_jax.inference import changes, compose, request
 from midillm_jax.music import clock
+from midillm_jax.music.parts import programs_asked
 from midillm_jax.music.score import Score
 from midillm_jax.music.vocab import TICKS_PER_SECOND
 
@@ -67,6 +71,14 @@ class New(Sampling):
     """Notes a piece has at most; up to 100 seconds, 682 if not given, which is about what a sequence holds."""
     programs: tuple[int, ...] = ()
     """General MIDI programs that may play, 128 for drums; all if none is given."""
+    instruments: str | None = None
+    """The same in words, such as "fiddle, guitar, drums"."""
+    tempo: float | None = None
+    """Quarter notes a minute: the piece is played faster or slower until it has them."""
+    key: str | None = None
+    """Such as "A minor": the piece is moved there, or to the relative key if it is in the other mode."""
+    candidates: int | None = None
+    """Takes to write, of which --outputs are kept: those that did not fail and do most of what was asked."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,6 +165,30 @@ KINDS: dict[str, type[Sampling]] = {
     "replace": Replace,
     "edit": Edit,
 }
+
+
+def asked_of(chosen: New) -> Asked:
+    """The facts that a new piece is asked to have, by its prompt and by options of their own.
+
+    Raises:
+        UserError: an option names no key or no instrument.
+    """
+    asked = Asked() if chosen.prompt is None else read_prompt(chosen.prompt)
+    if chosen.tempo is not None:
+        asked = dataclasses.replace(asked, tempo=(chosen.tempo, chosen.tempo))
+    if chosen.key is not None:
+        asked = dataclasses.replace(asked, key=fitting.key_named(chosen.key))
+    return asked
+
+
+def programs_of(chosen: New) -> tuple[int, ...] | None:
+    """The programs that may play; None for all.
+
+    Raises:
+        UserError: a word is no instrument.
+    """
+    named = programs_asked(chosen.instruments) if chosen.instruments is not None else ()
+    return tuple(sorted({*chosen.programs, *named})) or None
 
 
 def check_notes(chosen: OfFile) -> None:

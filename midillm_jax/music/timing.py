@@ -24,6 +24,7 @@ _NEAR_TICKS = 4
 _BEATS = {TRIPLE: 3, COMPOUND: 2}
 """Beats of a bar; four of the others."""
 _METERS = {TRIPLE: (3, 4), COMPOUND: (6, 8)}
+_SAME_TEMPO = 0.02
 _KICKS = (35, 36)
 _CRASHES = (49, 57)
 _LOW = 48
@@ -88,14 +89,19 @@ def _strongest(onsets: np.ndarray, weights: np.ndarray, step: float, count: int)
     return int(gathered.argmax())
 
 
-def played(table: NoteTable, seed: int = 0) -> NoteTable:
+def played(table: NoteTable, seed: int = 0, bpm: float | None = None) -> NoteTable:
     """The notes with the tempo, bars and velocities that suit them; see the module, and music/dynamics.py.
 
-    Onsets move later alike, by less than a bar; nothing else of a note changes.
+    Onsets move later alike, by less than a bar; nothing else of a note changes. ``bpm`` is what the tempo is known to
+    be, in quarter notes a minute; it counts where it agrees with what is heard, which rounded onsets put a little off.
     """
     pulse = find_pulse(table) if len(table) else None
     weights, timed = None, table
     if pulse is not None:
+        quarter = pulse.microseconds
+        if bpm is not None and abs(60e6 / bpm / quarter - 1) < _SAME_TEMPO:
+            quarter = round(60e6 / bpm)
+            pulse = dataclasses.replace(pulse, beat=pulse.beat * quarter / pulse.microseconds)
         bar = pulse.beat * pulse.beats
         # The bar line at or before the first note becomes the beginning.
         before = (float(table.onsets[0]) + _NEAR_TICKS - pulse.first) // bar
@@ -108,7 +114,7 @@ def played(table: NoteTable, seed: int = 0) -> NoteTable:
         timed = dataclasses.replace(
             table,
             onsets=(onsets - early).astype(np.int32),
-            tempos=np.array([[0, pulse.microseconds]], np.int64),
+            tempos=np.array([[0, quarter]], np.int64),
             meters=np.array([[0, *pulse.meter]], np.int32),
         )
     levels = np.full(len(table), dynamics.DEFAULT_LEVEL)
