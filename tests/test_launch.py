@@ -151,6 +151,31 @@ def test_smollm2_leaves_a_folder_that_is_there_alone(tmp_path: Path) -> None:
     assert not list((tmp_path / "mine").iterdir())
 
 
+def musicnn(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "launch" / "musicnn.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_musicnn_dry_run_prints_what_it_would_fetch_and_does_nothing(tmp_path: Path) -> None:
+    done = musicnn("--dry-run", "--out", "models/tagger.onnx", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "musicnn==0.1.0" in done.stdout
+    assert "tf2onnx" in done.stdout
+    assert done.stdout.rstrip().endswith("--out models/tagger.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_musicnn_leaves_a_network_alone_and_refuses_another_package(tmp_path: Path) -> None:
+    for name in ("mine.onnx", "mine.json", "other.whl"):
+        (tmp_path / name).write_text(name)
+    assert "is there already" in musicnn("--out", "mine.onnx", folder=tmp_path).stdout
+    assert (tmp_path / "mine.onnx").read_text() == "mine.onnx"
+    done = musicnn("--convert", "other.whl", "--out", "new.onnx", folder=tmp_path)
+    assert done.returncode == 2
+    assert "error: other.whl: has SHA-256" in done.stderr
+    assert not (tmp_path / "new.onnx").exists()
+
+
 SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
 TPU = ["--name", "n", "--zone", "us-west4-a", "--type", "v5litepod-16", "--bucket", "gs://mine"]
 GKE = ["--name", "n", "--image", "registry/train:1", "--accelerator", "tpu-v5-lite-podslice", "--bucket", "gs://mine"]

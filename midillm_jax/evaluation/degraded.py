@@ -139,7 +139,11 @@ def degrade(examples: Sequence[Example], ngram: Ngram, seed: int) -> dict[str, O
 
 
 def scrambled(notes: NoteTable, rng: np.random.Generator) -> NoteTable:
-    """The pitches of all instruments but drums in another order."""
+    """The pitches of all instruments but drums in another order.
+
+    The piece keeps its pitches as a whole, so that a measure that only counts them sees nothing, as it should; the
+    instruments leave their registers, which audio.scrambled, made for the ear, keeps.
+    """
     programs, pitches = np.divmod(notes.notes, PITCHES)
     pitched = programs != DRUM_PROGRAM
     pitches[pitched] = rng.permutation(pitches[pitched])

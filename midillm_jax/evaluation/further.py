@@ -8,26 +8,24 @@ Each part has a section of the page, a key of results.json and, where it is one 
 import dataclasses
 import html
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from midillm_jax.data.shards import SplitReader
+from midillm_jax.data.shards import Piece, SplitReader
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import inputs, near_duplicates, subsets, text_scores
+from midillm_jax.evaluation import failed, inputs, near_duplicates, subsets, text_scores
+from midillm_jax.evaluation.failed import Failed
 from midillm_jax.evaluation.generation import Generated
 from midillm_jax.evaluation.inputs import HeldOut
-from midillm_jax.evaluation.intervals import Interval, wilson
 from midillm_jax.evaluation.likelihood import PieceNats, summarize
 from midillm_jax.evaluation.music_scores import MusicScores
 from midillm_jax.evaluation.subsets import Scores
 from midillm_jax.evaluation.text_scores import Document, DocumentNats, TextScores
 from midillm_jax.files import write_whole
-from midillm_jax.music.signatures import signatures
 from midillm_jax.text.tokenizer import load_tokenizer
 
 TEXT = "text.json"
-SIGNS = ("looping", "flooded", "empty", "rejected")
 
 Tell = Callable[[str, int, int | None], None]
 
@@ -84,13 +82,9 @@ class Further:
     """What was found."""
 
     text: TextScores | None
-    signs: Mapping[str, Interval]
-    """Share of the generated pieces with each sign of failed music, and with any."""
-    of_piece: tuple[tuple[str, ...], ...]
-    """The signs of each generated piece."""
+    failed: Failed
     whole: Scores
-    sound: Scores | None
-    """Without rejected pieces; None where none or all are rejected."""
+    """Of all pieces."""
     duplicates: int | None
     """Held-out pieces that nearly are one of the train split; None if they were not looked for."""
     new: Scores | None
@@ -98,17 +92,12 @@ class Further:
 
     def lines(self) -> tuple[str, ...]:
         """The results in words."""
-        rejected = f"failed music: {self.signs['rejected'].percent()} of {self.whole.generated} pieces are rejected"
-        return (rejected, *(() if self.text is None else (self.text.line(),)))
+        return (self.failed.line(), *(() if self.text is None else (self.text.line(),)))
 
     def to_json(self) -> dict[str, Any]:
         return {
             "text": None if self.text is None else self.text.to_json(),
-            "failed": {
-                "shares": {name: dataclasses.asdict(share) for name, share in self.signs.items()},
-                "of_piece": [list(signs) for signs in self.of_piece],
-                "without": None if self.sound is None else self.sound.to_json(),
-            },
+            "failed": self.failed.to_json(),
             "near_duplicates": {
                 "held_out": self.duplicates,
                 "threshold": near_duplicates.THRESHOLD,
@@ -121,12 +110,7 @@ class Further:
         found = []
         if self.text is not None:
             found.append(f'<h2>Text</h2><article class="card"><p>{html.escape(self.text.line())}</p></article>')
-        shares = ", ".join(f"{name} {self.signs[name].percent()}" for name in SIGNS)
-        note = f"Signs of failed music (music/signatures.py), share of pieces: {shares}."
-        if self.sound is None:
-            found.append(f'<h2>Failed pieces</h2><article class="card"><p>{html.escape(note)}</p></article>')
-        else:
-            found.append(subsets.section("Failed pieces", note, self.sound, self.whole))
+        found.append(self.failed.section(self.whole))
         if self.duplicates is not None:
             note = (
                 f"{self.duplicates} of the held-out pieces share {round(100 * near_duplicates.THRESHOLD)} % or more of "
@@ -162,12 +146,6 @@ def score(
         seed: of the resamples.
         tell: called with what is going on.
     """
-    found = [signatures(piece.table) for piece in generated]
-    kept = [not each.rejected for each in found]
-    everything = subsets.score(generated, [True] * len(generated), unseen, music, summarize(nats, seed), seed)
-    sound = None
-    if any(kept) and not all(kept):
-        sound = subsets.score(generated, kept, unseen, music, None, seed)
     duplicates, new = None, None
     if planned.settings.near_duplicates:
         near = near_duplicates.find(
@@ -181,12 +159,28 @@ def score(
             new = subsets.score(generated, new_prompts, unseen, music, summarize(some, seed), seed)
     return Further(
         text=text,
-        signs={name: wilson(sum(getattr(each, name) for each in found), len(found)) for name in SIGNS},
-        of_piece=tuple(tuple(name for name in SIGNS[:-1] if getattr(each, name)) for each in found),
-        whole=everything,
-        sound=sound,
+        failed=failed.score(generated, unseen, held_out.pieces, music, seed),
+        whole=subsets.score(generated, [True] * len(generated), unseen, music, summarize(nats, seed), seed),
         duplicates=duplicates,
         new=new,
+    )
+
+
+def score_given(
+    generated: Sequence[Generated], asked: Sequence[Generated], real: Sequence[Piece], music: MusicScores, seed: int
+) -> Further:
+    """What can be said of music that no model here made: there is no text, and what it was trained on is not known.
+
+    Args:
+        generated, asked, real, music: as for music_scores.score, and its result.
+        seed: of the resamples.
+    """
+    return Further(
+        text=None,
+        failed=failed.score(generated, asked, real, music, seed),
+        whole=subsets.score(generated, [True] * len(generated), asked, music, None, seed),
+        duplicates=None,
+        new=None,
     )
 
 

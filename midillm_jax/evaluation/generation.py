@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,15 @@ class Sampling:
 
 
 @dataclasses.dataclass(frozen=True)
+class Written:
+    """How a piece was made."""
+
+    engine: str
+    seconds: float
+    """Wall time, its share of a batch's; compiling is left out."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Generated:
     """What a prompt gave."""
 
@@ -55,6 +65,8 @@ class Generated:
     table: NoteTable
     closed: bool
     """False if the piece was cut for want of room rather than ended."""
+    written: Written | None = None
+    """None of music that was given."""
 
 
 def music_request(prompt: Prompt, index: int, sampling: Sampling, seed: int) -> MusicRequest:
@@ -97,24 +109,28 @@ def generate(
         before = 0
         for start in range(0, len(missing), TOGETHER):
             part = missing[start : start + TOGETHER]
+            clock = _Clock()
 
-            def tell(now: Progress, before: int = before) -> None:
+            def tell(now: Progress, before: int = before, clock: _Clock = clock) -> None:
+                clock.note(now)
                 report(before + now.triples, total, "compiling" if now.stage == "compile" else "writing music")
 
             written = model.engine.generate([asked[index] for index in part], tell)
+            how = Written(model.engine.name, clock.seconds / len(part))
             for index, ids in zip(part, written, strict=True):
                 reason = grammar.check(ids, asked[index].limits)
                 if reason is not None:
                     raise RuntimeError(f"engine {model.engine.name} wrote ids outside the grammar: {reason}")
-                _store(folder, index, keys[index], requests[index], ids)
+                _store(folder, index, keys[index], requests[index], ids, how)
             before += sum(asked[index].max_triples for index in part)
-    _remove_others(folder, len(prompts))
+    remove_others(folder, len(prompts))
     generated = []
     for index, (prompt, key) in enumerate(zip(prompts, keys, strict=True)):
         stored = _stored(folder, index, key)
         assert stored is not None, "written above"
-        closed = bool(len(stored)) and int(stored[-1]) == SEPARATOR
-        generated.append(Generated(prompt, folder / f"{index:03d}.mid", decode_notes(stored), closed))
+        ids, how = stored
+        closed = bool(len(ids)) and int(ids[-1]) == SEPARATOR
+        generated.append(Generated(prompt, folder / f"{index:03d}.mid", decode_notes(ids), closed, how))
     return generated
 
 
@@ -125,7 +141,22 @@ def _token_request(model: MusicModel, request: MusicRequest, prompt: Prompt) -> 
         raise UserError(f"{prompt.name}: {error}") from None
 
 
-def _store(folder: Path, index: int, key: str, request: MusicRequest, ids: np.ndarray) -> None:
+class _Clock:
+    """Adds up an engine's time but for compiling, which a second evaluation need not do."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._stage, self._since = "", time.perf_counter()
+
+    def note(self, now: Progress) -> None:
+        """Hears of each stage as it begins."""
+        moment = time.perf_counter()
+        if self._stage in ("prefill", "decode"):
+            self.seconds += moment - self._since
+        self._stage, self._since = now.stage, moment
+
+
+def _store(folder: Path, index: int, key: str, request: MusicRequest, ids: np.ndarray, how: Written) -> None:
     """The .mid first: a piece whose .json is there is whole. What was drawn and played of an earlier one goes."""
     for ending in DERIVED:
         (folder / f"{index:03d}{ending}").unlink(missing_ok=True)
@@ -133,24 +164,27 @@ def _store(folder: Path, index: int, key: str, request: MusicRequest, ids: np.nd
         "key": key,
         "request": dataclasses.asdict(request),
         "amt_ids": ids.tolist(),
+        "written": dataclasses.asdict(how),
     }
     write_whole(folder / f"{index:03d}.mid", write_midi(decode_notes(ids)))
     write_whole(folder / f"{index:03d}.json", json.dumps(document) + "\n")
 
 
-def _stored(folder: Path, index: int, key: str) -> np.ndarray | None:
-    """Ids of the piece, if it is there with this key."""
+def _stored(folder: Path, index: int, key: str) -> tuple[np.ndarray, Written] | None:
+    """Ids of the piece and how it was made, if it is there with this key."""
     path = folder / f"{index:03d}.json"
     if not path.is_file() or not path.with_suffix(".mid").is_file():
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return np.array(document["amt_ids"], np.int32) if document["key"] == key else None
-    except (ValueError, KeyError):
+        if document["key"] != key:
+            return None
+        return np.array(document["amt_ids"], np.int32), Written(**document["written"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 
-def _remove_others(folder: Path, count: int) -> None:
+def remove_others(folder: Path, count: int) -> None:
     """Pieces that an evaluation of more prompts left here."""
     for path in folder.iterdir():
         found = _OURS.fullmatch(path.name)

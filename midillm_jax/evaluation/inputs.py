@@ -35,6 +35,11 @@ class Prompt:
     programs: tuple[int, ...] | None = None
     """Programs of the piece that the words describe, where there is one."""
 
+    @property
+    def title(self) -> str:
+        """The words, or of a file without any its name."""
+        return self.text or self.name
+
 
 @dataclasses.dataclass(frozen=True)
 class Named:
@@ -99,6 +104,11 @@ def data_fingerprint(manifest: Manifest) -> str:
     """SHA-256 (hex) of a prepared folder's records."""
     shards = [[name, shard.sha256] for name, split in sorted(manifest.splits.items()) for shard in split.shards]
     return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
+
+
+def pieces_fingerprint(pieces: Sequence[Piece]) -> str:
+    """SHA-256 (hex) of which pieces they are, in order."""
+    return fingerprint([[piece.piece_id, notes_digest(piece.notes)] for piece in pieces])
 
 
 def open_pairs(folder: Path, *, named: bool = False) -> tuple[SplitReader, tuple[SplitReader, ...]]:

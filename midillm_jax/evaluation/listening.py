@@ -86,10 +86,10 @@ def draw(a: Path, b: Path, pairs: int, seed: int) -> Test:
 
 
 def _music(folder: Path) -> dict[str, Path]:
-    """Prompt -> .mid file, of prompts that occur once or more the first."""
+    """Prompt -> .mid file, of prompts that occur once or more the first; given files may have none."""
     try:
         results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        found = [(piece["prompt"], folder / piece["midi"]) for piece in results["pieces"]]
+        found = [(piece["prompt"], folder / piece["midi"]) for piece in results["pieces"] if piece["prompt"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{folder}: holds no {RESULTS} that can be read; expected a folder that `python -m midillm_jax.evaluate` "

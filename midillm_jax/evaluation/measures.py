@@ -17,6 +17,7 @@ import numpy as np
 
 from midillm_jax.evaluation import control, quality
 from midillm_jax.evaluation.degraded import LADDER, NGRAM, NOISE, OTHER, REAL, SCRAMBLED, SHUFFLED, Outputs
+from midillm_jax.evaluation.failed import SIGNS
 from midillm_jax.evaluation.intervals import LEAST_ITEMS, Interval, bootstrap
 from midillm_jax.evaluation.likelihood import Unigram, cut, sounding
 from midillm_jax.evaluation.ngram import Ngram
@@ -73,7 +74,6 @@ _LIKENESS: dict[str, set[str]] = {
     "structureness_medium": {*_DISORDER, NGRAM},
     "structureness_long": {*_DISORDER, NGRAM},
 }
-SIGNS = ("looping", "flooded", "empty", "rejected")
 MEASURES: dict[str, Measure] = {
     **{f"as asked: {name}": Measure("more", frozenset(claims)) for name, claims in _CONTROL.items()},
     "drums by the caption": Measure("more", frozenset({*_UNASKED, NOISE})),

@@ -55,7 +55,7 @@ def score(
     Args:
         generated: all of them.
         unseen: those of prompts that training did not see.
-        held_out: real pieces, each with at least one caption.
+        held_out: real pieces; those with a caption are held against it.
         seed: of the resamples.
         report: called with how many pieces are done, and of how many.
     """
@@ -66,12 +66,15 @@ def score(
             report(done, total)
             measured[kind].append(quality.measure(table))
             done += 1
+    captioned = [each for each in held_out if each.captions]
     return MusicScores(
         control=control.summary(
             [control.hear(each.table) for each in unseen], [read_prompt(each.prompt.text) for each in unseen], seed
         ),
         ceiling=control.summary(
-            [control.hear(each.notes) for each in held_out], [read_prompt(each.captions[0]) for each in held_out], seed
+            [control.hear(each.notes) for each in captioned],
+            [read_prompt(each.captions[0]) for each in captioned],
+            seed,
         ),
         quality=quality.summary(*measured, seed),
         measured=tuple(measured[0]),

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from midillm_jax.errors import UserError
+from midillm_jax.evaluation import paired_audio
 from midillm_jax.evaluation.intervals import Interval, bootstrap, is_better
 from midillm_jax.evaluation.likelihood import SLOTS, PieceNats
+from midillm_jax.evaluation.paired_audio import FadDifference
 from midillm_jax.evaluation.protocol import FORMAT, LIKELIHOOD, RESULTS
 from midillm_jax.evaluation.symbolic import instrument_matrix
 
 PROTOCOL = ("data", "pieces", "seed", "sampling", "prompts")
-"""Of results.json's inputs, what must be the same in both; the model, pictures and sound may differ."""
+"""Of results.json's inputs, what must be the same in two models'; the model, pictures and sound may differ."""
 _SHOWN = 60
 """Characters of a value in an error."""
 
@@ -62,7 +64,7 @@ class Comparison:
     a: str
     b: str
     """The folders."""
-    differences: tuple[Difference, ...]
+    differences: tuple[Difference | FadDifference, ...]
     notes: tuple[str, ...]
     """What to know beside them, in sentences."""
 
@@ -80,8 +82,8 @@ class _Evaluation:
 
     folder: Path
     results: Mapping[str, Any]
-    nats: Mapping[str, PieceNats]
-    """By piece."""
+    nats: Mapping[str, PieceNats] | None
+    """By piece; None of music that was given as files."""
 
 
 def compare(a: Path, b: Path) -> Comparison:
@@ -91,29 +93,34 @@ def compare(a: Path, b: Path) -> Comparison:
         UserError: one is no finished evaluation, or they were not asked the same.
     """
     first, second = _read(a), _read(b)
+    if first.nats is None or second.nats is None:
+        first, second = _by_prompt(first), _by_prompt(second)
     _same_protocol(first, second)
     seed = first.results["inputs"]["seed"]
     differences = [*_bits(first, second, seed), *_drums(first, second, seed), *_instruments(first, second, seed)]
-    return Comparison(str(a), str(b), tuple(differences), tuple(_notes(first, second)))
+    fads, missing = paired_audio.compare(a, first.results["audio_scores"], b, second.results["audio_scores"])
+    differences += [
+        _difference(name, "points", _mean(scores), len(scores), seed, sign=1)
+        for name, scores in paired_audio.matches(a, first.results["audio_scores"], b, second.results["audio_scores"])
+    ]
+    if not differences and not fads:
+        raise UserError(
+            f"{a} and {b}: no measure that both have; expected two models, or prompts that say whether they want "
+            "drums; evaluate music with --captions"
+        )
+    return Comparison(str(a), str(b), (*differences, *fads), (*_notes(first, second), *missing))
 
 
 def _read(folder: Path) -> _Evaluation:
-    documents = []
-    for name in (RESULTS, LIKELIHOOD):
-        try:
-            documents.append(json.loads((folder / name).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            raise UserError(
-                f"{folder}: holds no {name} that can be read; expected a folder that `python -m midillm_jax.evaluate` "
-                "finished; run it with --out of this name"
-            ) from None
-    results, likelihood = documents
+    results = _document(folder / RESULTS)
     found = results["inputs"]["format"]
     if found != FORMAT:
         raise UserError(
             f"{folder}: {RESULTS} has format {found}; expected {FORMAT}; run `python -m midillm_jax.evaluate` again"
         )
-    pieces = [PieceNats(**fields) for fields in likelihood["pieces"]]
+    if results["bits_per_note"] is None:
+        return _Evaluation(folder, results, None)
+    pieces = [PieceNats(**fields) for fields in _document(folder / LIKELIHOOD)["pieces"]]
     bits = sum(sum(piece.model) for piece in pieces) / math.log(2) / sum(piece.notes for piece in pieces)
     if not math.isclose(bits, results["bits_per_note"]["model"]["value"], rel_tol=1e-9):
         raise UserError(
@@ -123,12 +130,32 @@ def _read(folder: Path) -> _Evaluation:
     return _Evaluation(folder, results, {piece.piece_id: piece for piece in pieces})
 
 
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(
+            f"{path.parent}: holds no {path.name} that can be read; expected a folder that `python -m "
+            "midillm_jax.evaluate` finished; run it with --out of this name"
+        ) from None
+
+
+def _by_prompt(evaluation: _Evaluation) -> _Evaluation:
+    """Files come in the order of their names, a model's music in that of its draw: both are put in the prompts'."""
+    pieces = sorted(evaluation.results["pieces"], key=lambda piece: piece["prompt"])
+    return dataclasses.replace(evaluation, results={**evaluation.results, "pieces": pieces})
+
+
 def _same_protocol(first: _Evaluation, second: _Evaluation) -> None:
-    ours, theirs = (_flat(each.results["inputs"]) for each in (first, second))
-    ours["held-out pieces"], theirs["held-out pieces"] = (sorted(each.nats) for each in (first, second))
-    ours["music's prompts"], theirs["music's prompts"] = (
-        [piece["prompt"] for piece in each.results["pieces"]] for each in (first, second)
-    )
+    fields = []
+    for each in (first, second):
+        prompts = {"music's prompts": [piece["prompt"] for piece in each.results["pieces"]]}
+        if first.nats is None or second.nats is None:
+            fields.append(prompts)
+        else:
+            pieces = {"held-out pieces": sorted(each.nats or ())}
+            fields.append(_flat(each.results["inputs"]) | pieces | prompts)
+    ours, theirs = fields
     for field, value in ours.items():
         if value != theirs[field]:
             found, other = _shown(value, theirs[field]), _shown(theirs[field], value)
@@ -156,9 +183,12 @@ def _shown(value: Any, other: Any) -> str:
 
 
 def _bits(first: _Evaluation, second: _Evaluation, seed: int) -> list[Difference]:
+    if first.nats is None or second.nats is None:
+        return []
+    both = (first.nats, second.nats)
     names = sorted(first.nats)
     notes = np.array([first.nats[name].notes for name in names], np.float64)
-    bits = np.array([[each.nats[name].model for each in (first, second)] for name in names]) / np.log(2)
+    bits = np.array([[nats[name].model for nats in both] for name in names]) / np.log(2)
     parts = [("bits a note", bits.sum(2)), *((f"bits for the {slot}", bits[:, :, n]) for n, slot in enumerate(SLOTS))]
 
     def per_note(part: np.ndarray) -> Scores:
@@ -181,9 +211,11 @@ def _drums(first: _Evaluation, second: _Evaluation, seed: int) -> list[Differenc
 
 def _instruments(first: _Evaluation, second: _Evaluation, seed: int) -> list[Difference]:
     pairs = _unseen(first, second)
-    if not pairs or any(piece["asked_programs"] is None for piece, _ in pairs):
+    # Music that was given comes with words alone; what they describe is known of the other's, for the same prompt.
+    described = [[piece["asked_programs"] for piece in pair if piece["asked_programs"] is not None] for pair in pairs]
+    if not pairs or not all(described):
         return []
-    wanted = instrument_matrix([piece["asked_programs"] for piece, _ in pairs])
+    wanted = instrument_matrix([programs[0] for programs in described])
     played = [instrument_matrix([pair[number]["programs"] for pair in pairs]) for number in (0, 1)]
     hits = np.stack([(wanted * each).sum(1) for each in played], axis=1)
     sizes = np.stack([(wanted + each).sum(1) for each in played], axis=1)
@@ -194,10 +226,15 @@ def _instruments(first: _Evaluation, second: _Evaluation, seed: int) -> list[Dif
     return [_difference("instruments as asked, F1 in %", "points", scores, len(pairs), seed, sign=1)]
 
 
+def _mean(items: np.ndarray) -> Scores:
+    """Of A's and B's scores, float64 [items, 2]."""
+    return lambda weights: weights @ items / len(items)
+
+
 def _unseen(first: _Evaluation, second: _Evaluation) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Both models' music for the prompts that training did not see."""
     pieces: Sequence[Sequence[Mapping[str, Any]]] = [each.results["pieces"] for each in (first, second)]
-    return [(one, other) for one, other in zip(*pieces, strict=True) if one["unseen"]]
+    return [(one, other) for one, other in zip(*pieces, strict=True) if one["unseen"] and other["unseen"]]
 
 
 def _difference(measure: str, unit: str, scores: Scores, items: int, seed: int, *, sign: int) -> Difference:
@@ -213,6 +250,8 @@ def _difference(measure: str, unit: str, scores: Scores, items: int, seed: int, 
 
 
 def _notes(first: _Evaluation, second: _Evaluation) -> list[str]:
+    if first.nats is None or second.nats is None:
+        return []
     lengths = [each.results["row_length"] for each in (first, second)]
     if lengths[0] == lengths[1]:
         return []

@@ -2,6 +2,7 @@
 
     index.html         the page (report.py)
     results.json       every score, written last: a folder that has one is finished
+    pieces.csv         a row a generated piece (piece_table.py)
     likelihood.json    nats of each held-out piece
     text.json          nats of each document, where text is scored (further.py)
     pieces/            generated music (generation.py), and pictures and sound of those shown
@@ -11,9 +12,7 @@ and does nothing where it was not.
 """
 
 import dataclasses
-import importlib.util
 import json
-import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,17 +22,27 @@ import numpy as np
 from midillm_jax.data.shards import Piece
 from midillm_jax.data.splits import read_ids
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation import curves, further, generation, inputs, music_scores, report
-from midillm_jax.evaluation.generation import Generated, Sampling
+from midillm_jax.evaluation import (
+    audio,
+    curves,
+    decoding,
+    failed,
+    further,
+    generation,
+    inputs,
+    midi_folders,
+    music_scores,
+    piece_table,
+    report,
+    shown,
+)
+from midillm_jax.evaluation.generation import Sampling
 from midillm_jax.evaluation.inputs import HeldOut, Prompt
 from midillm_jax.evaluation.likelihood import PieceNats, cut, sounding, summarize
-from midillm_jax.evaluation.prompt_players import asks_for_drums
-from midillm_jax.evaluation.symbolic import has_drums
 from midillm_jax.files import write_whole
 from midillm_jax.inference import compose
 from midillm_jax.inference.request import MusicRequest
 from midillm_jax.model import hf_config
-from midillm_jax.music import render
 from midillm_jax.text.prompt import music_room, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -62,6 +71,10 @@ class Settings:
     ids: Path | None
     """File of a named set; only its pieces are scored."""
     further: further.Settings
+    references: Path | None
+    """Real music for the FAD instead of the held-out pieces."""
+    most_references: int
+    audio: audio.Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +104,17 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     train, splits = inputs.open_pairs(settings.data, named=settings.ids is not None)
     ids = None if settings.ids is None else read_ids(str(settings.ids))
     prompts = None if settings.prompts_file is None else inputs.read_prompts(settings.prompts_file)
-    silence = _no_audio()
+    silence = shown.no_audio()
     planned = further.plan(settings.further, settings.model, settings.seed)
+    listener = audio.listener(settings.audio, settings.out)
+    real = None
+    if settings.references is not None:
+        real = midi_folders.folder_references(
+            settings.references,
+            settings.most_references,
+            settings.seed,
+            lambda done, total: tell("reading the references", done, total),
+        )
     decisive = {
         "format": FORMAT,
         "model": identity,
@@ -106,12 +128,14 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "audio": silence is None,
         "ids": None if ids is None else inputs.fingerprint(sorted(ids)),
         "further": planned.identity,
+        "audio_scores": None if listener is None else listener.to_json(),
+        "references": None if real is None else real.digest,
     }
     key = inputs.fingerprint(decisive)
-    finished = _finished(settings.out, key)
-    if finished is not None:
-        return finished
-    _make_folder(settings.out)
+    before = finished(settings.out, key)
+    if before is not None:
+        return before
+    make_folder(settings.out)
 
     tokenizer = load_tokenizer(settings.model)
     length = hf_config.row_length(settings.model)
@@ -125,12 +149,16 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         ids=ids,
         report=lambda done, total: tell("counting the train split", done, total),
     )
+    if real is None:
+        real = midi_folders.References(held_out.pieces, inputs.pieces_fingerprint(held_out.pieces), "held-out pieces")
+    asked_for = held_out.prompts() if prompts is None else prompts
+    audio.require_enough(listener, len(asked_for), len(real.pieces), len(asked_for))
     nats = _nats(settings, identity, held_out, tokenizer, length, tell)
     likelihood = summarize(nats, settings.seed)
     generated = generation.generate(
         lambda: compose.load_model(settings.model),
         identity,
-        held_out.prompts() if prompts is None else prompts,
+        asked_for,
         settings.sampling,
         settings.seed,
         settings.out,
@@ -143,10 +171,14 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
     )
     text = further.score_text(planned, settings.model, identity, length, settings.out, settings.seed, tell)
     more = further.score(planned, text, train, held_out, nats, generated, unseen, music, settings.seed, tell)
-    pieces, problems = _pictures_and_sound(generated, settings.show, silence, tell)
+    sound = None
+    if listener is not None:
+        sound = audio.score(listener, generated, unseen, real.pieces, real.digest, settings.seed, tell)
+    pieces, problems = shown.draw_and_play(generated, settings.show, silence, tell)
     notes = [*_left_out(held_out, length, len(generated) - len(unseen)), *problems]
+    speeds = decoding.by_engine(generated)
     page = report.Report(
-        facts=_facts(settings, prompts),
+        facts=_facts(settings, prompts) | {each.engine: each.line() for each in speeds},
         likelihood=likelihood,
         drums=drums,
         instruments=instruments,
@@ -154,10 +186,16 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         runs=runs,
         pieces=pieces,
         notes=notes,
+        audio=sound,
         further=more.sections(),
     )
-    lines = (*likelihood.lines(), drums.line(), *more.lines())
     write_whole(settings.out / PAGE, report.render(page, settings.out))
+    lines = (*likelihood.lines(), drums.line(), *more.lines(), *(() if sound is None else sound.lines()))
+    rows = [
+        piece_json(piece, signs, held_out.train_captions)
+        for piece, signs in zip(pieces, more.failed.of_piece, strict=True)
+    ]
+    write_whole(settings.out / piece_table.NAME, piece_table.table(rows, music.measured))
     results = {
         "key": key,
         "inputs": decisive,
@@ -166,8 +204,10 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
         "drums_as_asked": drums.to_json(),
         "instruments_as_asked": None if instruments is None else instruments.to_json(),
         "music": music.to_json(),
+        "audio_scores": None if sound is None else sound.to_json(),
         "further": more.to_json(),
         "row_length": length,
+        "decoding": [each.to_json() for each in speeds],
         "passed_over": {
             "known_notes": held_out.known_notes,
             "known_captions": held_out.known_captions,
@@ -175,13 +215,13 @@ def evaluate(settings: Settings, tell: Tell) -> Outcome:
             "known_prompts": len(generated) - len(unseen),
         },
         "notes": notes,
-        "pieces": [_piece_json(piece, held_out.train_captions) for piece in pieces],
+        "pieces": rows,
     }
     write_whole(settings.out / RESULTS, json.dumps(results, indent=1) + "\n")
     return Outcome(settings.out / PAGE, lines, done_before=False)
 
 
-def _finished(out: Path, key: str) -> Outcome | None:
+def finished(out: Path, key: str) -> Outcome | None:
     """The results that lie in a folder, if they are these."""
     results = _read_json(out / RESULTS)
     if results is None or results["key"] != key or not (out / PAGE).is_file():
@@ -198,7 +238,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) and "key" in document else None
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -255,40 +295,6 @@ def _three(nats: np.ndarray) -> tuple[float, float, float]:
     return onset, duration, note
 
 
-def _no_audio() -> str | None:
-    """Why nothing can be played, or None if it can."""
-    if shutil.which("fluidsynth") and render.find_soundfont():
-        return None
-    return f"There are no players because FluidSynth or a soundfont is missing: {render.how_to_install_audio()}."
-
-
-def _pictures_and_sound(
-    generated: Sequence[Generated], show: int, silence: str | None, tell: Tell
-) -> tuple[list[report.ReportPiece], list[str]]:
-    """Draws and plays the first pieces; gives what could not be played as sentences."""
-    ending = ".flac" if importlib.util.find_spec("soundfile") else ".wav"
-    problems = [] if silence is None else [silence]
-    pieces = []
-    for index, piece in enumerate(generated):
-        picture = sound = None
-        if index < show:
-            tell("drawing and playing", index, min(show, len(generated)))
-            picture, sound = piece.path.with_suffix(".png"), piece.path.with_suffix(ending)
-            if not picture.is_file():
-                render.piano_roll(piece.table, picture)
-            if silence is not None:
-                sound = None
-            elif not sound.is_file():
-                try:
-                    render.audio(piece.path, sound)
-                except UserError as error:
-                    problems.append(str(error))
-                    sound = None
-        asks = asks_for_drums(piece.prompt.text)
-        pieces.append(report.ReportPiece(piece, asks, has_drums(piece.table), picture, sound))
-    return pieces, problems
-
-
 def _left_out(held_out: HeldOut, length: int, known_prompts: int) -> list[str]:
     """What the scores do not cover, in sentences."""
     sentences = [
@@ -334,7 +340,8 @@ def _facts(settings: Settings, prompts: Sequence[Prompt] | None) -> dict[str, st
     return facts
 
 
-def _piece_json(piece: report.ReportPiece, train_captions: Collection[str]) -> dict[str, Any]:
+def piece_json(piece: report.ReportPiece, signs: Collection[str], train_captions: Collection[str]) -> dict[str, Any]:
+    """What results.json says of a piece; ``signs`` are those of failed music that it has (failed.py)."""
     generated = piece.generated
     asked = generated.prompt.programs
     return {
@@ -349,4 +356,5 @@ def _piece_json(piece: report.ReportPiece, train_captions: Collection[str]) -> d
         "notes": len(generated.table),
         "seconds": generated.table.seconds(),
         "closed": generated.closed,
+        **{name: name in signs for name in failed.PIECE_SIGNS},
     }

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from midillm_jax.evaluation import tables
+from midillm_jax.evaluation import audio_page, tables
+from midillm_jax.evaluation.audio import AudioScores
 from midillm_jax.evaluation.curves import Run, draw
 from midillm_jax.evaluation.generation import Generated
 from midillm_jax.evaluation.intervals import LEAST_ITEMS, Interval
@@ -16,6 +17,15 @@ from midillm_jax.evaluation.page_style import STYLE
 from midillm_jax.evaluation.symbolic import DrumsAsAsked, InstrumentsAsAsked
 from midillm_jax.music.instruments import PROGRAM_NAMES
 
+_BITS = (
+    "Bits a note: all nats spent on onsets, durations and notes of the held-out pieces, rests and the end of the "
+    "piece included, over ln 2 and over the notes that sound. All models see the same windows. The model is "
+    "normalised as in training, over all ids of the slot, anticipated notes included, which can only make it look "
+    "worse; the unigram and the 5-gram over the ids that can occur. Both are counted in the train split: the "
+    "unigram adds one to every count; the 5-gram reads onsets as distances and has modified Kneser-Ney smoothing."
+)
+"""How it was measured."""
+_DRAWN = "Music is drawn once per prompt, with noise of its own, at the settings above."
 _DRUM_WORDS = {True: "drums", False: "no drums", None: "nothing about drums"}
 
 
@@ -42,14 +52,18 @@ class Report:
 
     facts: Mapping[str, str]
     """What was evaluated and how: name and value."""
-    likelihood: Likelihood
-    drums: DrumsAsAsked
+    likelihood: Likelihood | None
+    """None of music that no model here made."""
+    drums: DrumsAsAsked | None
+    """None where nothing was asked."""
     instruments: InstrumentsAsAsked | None
     music: MusicScores
     runs: Sequence[Run]
     pieces: Sequence[ReportPiece]
     notes: Sequence[str]
     """Sentences on what was left out or is missing, such as players."""
+    audio: AudioScores | None = None
+    """None where none were asked for."""
     further: Sequence[str] = ()
     """Sections that further.py made."""
 
@@ -59,10 +73,11 @@ def render(report: Report, folder: Path) -> str:
     shown = [piece for piece in report.pieces if piece.picture is not None]
     facts = " · ".join(f"{_text(name)} <b>{_text(value)}</b>" for name, value in report.facts.items())
     sections = [
-        "<header><h1>What it learned, and what it plays</h1>",
+        f"<header><h1>{'What it plays' if report.likelihood is None else 'What it learned, and what it plays'}</h1>",
         f'<p class="soft facts">{facts}</p></header>',
         _scores(report),
         _music(report.music),
+        "" if report.audio is None else audio_page.section(report.audio),
         *report.further,
         _runs(report.runs),
         f"<h2>Music</h2>{_lead('The first prompts in the order they were drawn; none was picked by hand.')}",
@@ -91,52 +106,55 @@ def _lead(words: str) -> str:
 
 
 def _scores(report: Report) -> str:
-    likelihood, drums = report.likelihood, report.drums
-    most = max(likelihood.model.high, likelihood.unigram.high, likelihood.ngram.high)
-    cards = [
-        _score(
-            "Foresees held-out music",
-            "bits a note, fewer is better",
-            _chip(likelihood.wins, likelihood.better_by, 1, "bits", than=" than the unigram")
-            + " "
-            + _chip(likelihood.beats_ngram, likelihood.better_than_ngram_by, 1, "bits", than=" than the 5-gram"),
-            [
-                _bar("this model", likelihood.model, most, 1, ""),
-                _bar("5-gram", likelihood.ngram, most, 1, "", model=False),
-                _bar("unigram", likelihood.unigram, most, 1, "", model=False),
-            ],
-            f"What {likelihood.pieces} unseen pieces ({likelihood.notes:,} notes) cost to foretell, note by note, "
-            "their captions given. A unigram model knows only how common each id is, a 5-gram model what followed the "
-            "same four tokens in the train split; every bit less means that the model found what came next twice as "
-            "likely, on geometric average per note.",
-            _slots(likelihood),
-        )
-    ]
-    if drums.share is None or drums.shuffled is None or drums.better_by is None:
-        cards.append(_score("Drums as asked", "", "", [], "No prompt said whether it wants drums."))
-    else:
-        cards.append(
-            _score(
-                "Drums as asked",
-                "share of pieces, more is better",
-                _chip(drums.wins, drums.better_by, 100, "points"),
-                [
-                    _bar("its own caption", drums.share, 1, 100, " %"),
-                    _bar("shuffled captions", drums.shuffled, 1, 100, " %", model=False),
-                ],
-                f"Of {drums.prompts} unseen prompts that ask for drums or for none, the share whose music has drums "
-                "exactly if they were asked for. Judged against somebody else's caption, a model that listens does "
-                "worse; one that does not listen does as well."
-                + (
-                    f" {drums.silent_prompts} prompts that say nothing about drums are left out."
-                    if drums.silent_prompts
-                    else ""
-                ),
-            )
-        )
+    cards = [] if report.likelihood is None else [_bits(report.likelihood)]
+    if report.drums is not None:
+        cards.append(_drums(report.drums, "prompts" if report.likelihood is None else "unseen prompts"))
     if report.instruments is not None:
         cards.append(_instruments(report.instruments))
-    return f'<section class="grid scores">{"".join(cards)}</section>'
+    return f'<section class="grid scores">{"".join(cards)}</section>' if cards else ""
+
+
+def _bits(likelihood: Likelihood) -> str:
+    most = max(likelihood.model.high, likelihood.unigram.high, likelihood.ngram.high)
+    return _score(
+        "Foresees held-out music",
+        "bits a note, fewer is better",
+        _chip(likelihood.wins, likelihood.better_by, 1, "bits", than=" than the unigram")
+        + " "
+        + _chip(likelihood.beats_ngram, likelihood.better_than_ngram_by, 1, "bits", than=" than the 5-gram"),
+        [
+            _bar("this model", likelihood.model, most, 1, ""),
+            _bar("5-gram", likelihood.ngram, most, 1, "", model=False),
+            _bar("unigram", likelihood.unigram, most, 1, "", model=False),
+        ],
+        f"What {likelihood.pieces} unseen pieces ({likelihood.notes:,} notes) cost to foretell, note by note, "
+        "their captions given. A unigram model knows only how common each id is, a 5-gram model what followed the "
+        "same four tokens in the train split; every bit less means that the model found what came next twice as "
+        "likely, on geometric average per note.",
+        _slots(likelihood),
+    )
+
+
+def _drums(drums: DrumsAsAsked, prompts: str) -> str:
+    if drums.share is None or drums.shuffled is None or drums.better_by is None:
+        return _score("Drums as asked", "", "", [], "No prompt said whether it wants drums.")
+    return _score(
+        "Drums as asked",
+        "share of pieces, more is better",
+        _chip(drums.wins, drums.better_by, 100, "points"),
+        [
+            _bar("its own caption", drums.share, 1, 100, " %"),
+            _bar("shuffled captions", drums.shuffled, 1, 100, " %", model=False),
+        ],
+        f"Of {drums.prompts} {prompts} that ask for drums or for none, the share whose music has drums "
+        "exactly if they were asked for. Judged against somebody else's caption, a model that listens does "
+        "worse; one that does not listen does as well."
+        + (
+            f" {drums.silent_prompts} prompts that say nothing about drums are left out."
+            if drums.silent_prompts
+            else ""
+        ),
+    )
 
 
 def _instruments(score: InstrumentsAsAsked) -> str:
@@ -253,7 +271,7 @@ def _piece(piece: ReportPiece, folder: Path) -> str:
     sign = {True: " ✓", False: " ✗", None: ""}[piece.as_asked]
     chips.append(f'<span class="chip{mark}">plays: {_DRUM_WORDS[piece.has_drums]}{sign}</span>')
     return (
-        f'<article class="card piece"><p class="prompt">{_text(generated.prompt.text)}</p>'
+        f'<article class="card piece"><p class="prompt">{_text(generated.prompt.title)}</p>'
         f'<div class="chips">{"".join(chips)}</div>{picture}{player}'
         f'<p class="facts">{_facts(generated)} · {_text(instruments)} · '
         f'<a href="{_link(generated.path, folder)}" download>{_text(generated.path.name)}</a></p></article>'
@@ -269,7 +287,7 @@ def _facts(generated: Generated) -> str:
 def _all_pieces(pieces: Sequence[ReportPiece], folder: Path) -> str:
     rows = "".join(
         f'<tr><td><a href="{_link(piece.generated.path, folder)}" download>{_text(piece.generated.path.name)}</a></td>'
-        f"<td>{_text(piece.generated.prompt.text)}</td><td>{_DRUM_WORDS[piece.asks_for_drums]}</td>"
+        f"<td>{_text(piece.generated.prompt.title)}</td><td>{_DRUM_WORDS[piece.asks_for_drums]}</td>"
         f"<td>{_DRUM_WORDS[piece.has_drums]} { ({True: '✓', False: '✗', None: ''}[piece.as_asked]) }</td>"
         f'<td class="number">{len(piece.generated.table):,}</td>'
         f'<td class="number">{piece.generated.table.seconds():.1f}</td></tr>'
@@ -287,16 +305,12 @@ def _method(report: Report) -> str:
         "Brackets hold 95 % of 4,000 bootstrap resamples of the pieces or prompts; two scores are compared on the "
         "same resamples. A comparison is won only if the whole interval of the difference is on the better side and "
         f"there are {LEAST_ITEMS} items or more.",
-        "Bits a note: all nats spent on onsets, durations and notes of the held-out pieces, rests and the end of the "
-        "piece included, over ln 2 and over the notes that sound. All models see the same windows. The model is "
-        "normalised as in training, over all ids of the slot, anticipated notes included, which can only make it look "
-        "worse; the unigram and the 5-gram over the ids that can occur. Both are counted in the train split: the "
-        "unigram adds one to every count; the 5-gram reads onsets as distances and has modified Kneser-Ney smoothing.",
+        *(() if report.likelihood is None else (_BITS,)),
         "Drums as asked: what a caption asks is read from its words, what a piece holds from its notes. The shuffled "
         "score is the mean over all ways to deal the captions out to the same pieces.",
         "As asked and like real music: definitions and sources stand in the docstrings of midillm_jax/evaluation: "
-        "control.py, rhythm.py, quality.py and structure.py.",
-        "Music is drawn once per prompt, with noise of its own, at the settings above.",
+        "control.py, quality.py and structure.py, and of midillm_jax/music/rhythm.py.",
+        *(() if report.likelihood is None else (_DRAWN,)),
         *report.notes,
     ]
     items = "".join(f"<li>{_text(point)}</li>" for point in points)

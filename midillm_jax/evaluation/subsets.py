@@ -61,6 +61,8 @@ def score(
     paths = {piece.path for piece, keep in zip(generated, kept, strict=True) if keep}
     asked = [piece for piece in unseen if piece.path in paths]
     drums, instruments = symbolic_scores(asked, seed)
+    if all(kept):
+        return Scores(len(paths), likelihood, drums, instruments, music.control, music.quality)
     measured = [one for one, keep in zip(music.measured, kept, strict=True) if keep]
     return Scores(
         generated=len(paths),
@@ -96,8 +98,11 @@ def section(title: str, note: str, scores: Scores, whole: Scores) -> str:
         f'<tr><td>{html.escape(name)}</td><td class="number">{all_of_them}</td><td class="number">{some}</td></tr>'
         for name, all_of_them, some in rows
     )
+    table = (
+        f'<table><tr><th>score</th><th class="number">all {whole.generated}</th>'
+        f'<th class="number">{scores.generated} of them</th></tr>{cells}</table>'
+    )
     return (
         f'<h2>{html.escape(title)}</h2><article class="card scroll"><p class="note">{html.escape(note)}</p>'
-        f'<table><tr><th>score</th><th class="number">all {whole.generated}</th>'
-        f'<th class="number">{scores.generated} of them</th></tr>{cells}</table></article>'
+        f"{table if rows else ''}</article>"
     )

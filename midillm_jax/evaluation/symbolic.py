@@ -36,16 +36,16 @@ class DrumsAsAsked:
     better_by: Interval | None
     wins: bool
 
-    def line(self) -> str:
-        """The result in one line."""
+    def line(self, prompt: str = "unseen prompt") -> str:
+        """The result in one line; ``prompt`` is what they are called."""
         if self.share is None or self.shuffled is None or self.better_by is None:
-            return "drums as asked: no unseen prompt says whether it wants drums: not better"
+            return f"drums as asked: no {prompt} says whether it wants drums: not better"
         if self.wins:
             verdict = f"better by {self.better_by.percent(' points')}"
         else:
             verdict = f"not better ({self.better_by.percent(' points')})"
         return (
-            f"drums as asked on {self.prompts} unseen prompts: {self.share.percent()}, "
+            f"drums as asked on {self.prompts} {prompt}s: {self.share.percent()}, "
             f"shuffled captions {self.shuffled.percent()}: {verdict}"
         )
 

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,19 @@ import numpy as np
 from midillm_jax.errors import UserError
 from midillm_jax.music.roll import piano_roll
 
-__all__ = ["audio", "find_soundfont", "how_to_install_audio", "piano_roll"]
+__all__ = [
+    "SAMPLE_RATE",
+    "audio",
+    "find_player",
+    "find_soundfont",
+    "how_to_install_audio",
+    "piano_roll",
+    "played",
+    "synthesizer_version",
+]
 
-_SAMPLE_RATE = 44_100
+SAMPLE_RATE = 44_100
+"""Hz; what soundfonts are recorded at."""
 _TIMEOUT_SECONDS = 300
 _SILENCE = 10 ** (-60 / 20)
 """Amplitude (1 is full scale) under which the end is cut and the whole counts as silent."""
@@ -103,15 +114,7 @@ def audio(midi_path: Path, out_path: Path) -> Path:
         raise UserError(f"{out_path.name} ends in {ending!r}; audio is written as .wav, .flac, .mp3 or .ogg.")
     if ending in _ENCODINGS and importlib.util.find_spec("soundfile") is None:
         raise UserError(f"{ending} needs the package soundfile: run pip install soundfile, or ask for .wav.")
-    synthesizer, soundfont = shutil.which("fluidsynth"), find_soundfont()
-    if synthesizer is None or soundfont is None:
-        missing = "FluidSynth" if synthesizer is None else "a soundfont"
-        raise UserError(f"Audio needs {missing}, which was not found: {how_to_install_audio()}.")
-    with tempfile.TemporaryDirectory() as folder:
-        wav = Path(folder, "piece.wav")
-        _synthesize(synthesizer, soundfont, midi_path, wav)
-        samples = _read_wav(wav)
-    samples = _levelled(samples, midi_path)
+    samples = _levelled(played(midi_path), midi_path)
     partial = out_path.with_name(out_path.name + ".partial")
     if ending == ".wav":
         _write_wav(partial, samples)
@@ -121,8 +124,42 @@ def audio(midi_path: Path, out_path: Path) -> Path:
     return out_path
 
 
+def find_player() -> tuple[str, Path]:
+    """FluidSynth's program and the soundfont.
+
+    Raises:
+        UserError: one is missing; the message says how to install it.
+    """
+    synthesizer, soundfont = shutil.which("fluidsynth"), find_soundfont()
+    if synthesizer is None or soundfont is None:
+        missing = "FluidSynth" if synthesizer is None else "a soundfont"
+        raise UserError(f"Audio needs {missing}, which was not found: {how_to_install_audio()}.")
+    return synthesizer, soundfont
+
+
+def synthesizer_version() -> str:
+    """Of the FluidSynth that is found: ``2.3.1``. Raises UserError as :func:`find_player`."""
+    program, _ = find_player()
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found[0] if found else "unknown"
+
+
+def played(midi_path: Path) -> np.ndarray:
+    """What FluidSynth makes of a file, float32 [frames, 2] at SAMPLE_RATE, full scale 1, neither cut nor levelled.
+
+    Raises:
+        UserError: as :func:`find_player`, or FluidSynth failed or took too long.
+    """
+    synthesizer, soundfont = find_player()
+    with tempfile.TemporaryDirectory() as folder:
+        wav = Path(folder, "piece.wav")
+        _synthesize(synthesizer, soundfont, midi_path, wav)
+        return _read_wav(wav)
+
+
 def _synthesize(synthesizer: str, soundfont: Path, midi_path: Path, wav: Path) -> None:
-    options = ["-n", "-i", "-q", "-F", str(wav), "-T", "wav", "-O", "s16", "-r", str(_SAMPLE_RATE), "-g", "0.5"]
+    options = ["-n", "-i", "-q", "-F", str(wav), "-T", "wav", "-O", "s16", "-r", str(SAMPLE_RATE), "-g", "0.5"]
     command = [synthesizer, *options, str(soundfont), str(midi_path)]
     try:
         done = subprocess.run(
@@ -150,7 +187,7 @@ def _levelled(samples: np.ndarray, midi_path: Path) -> np.ndarray:
     sounding = np.flatnonzero(peaks > _SILENCE)
     if not len(sounding):
         raise UserError(f"{midi_path} rendered to silence; does it hold notes that the soundfont can play?")
-    samples = samples[: sounding[-1] + round(_TAIL_SECONDS * _SAMPLE_RATE)]
+    samples = samples[: sounding[-1] + round(_TAIL_SECONDS * SAMPLE_RATE)]
     level = float(np.sqrt(np.mean(samples[sounding] ** 2)))
     return samples * min(_LOUDNESS / level, _PEAK / float(peaks.max()))
 
@@ -159,14 +196,14 @@ def _write_wav(path: Path, samples: np.ndarray) -> None:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)
-        file.setframerate(_SAMPLE_RATE)
+        file.setframerate(SAMPLE_RATE)
         file.writeframes(np.round(samples * 32_767).astype("<i2").tobytes())
 
 
 def _encode(path: Path, samples: np.ndarray, container: str, subtype: str) -> None:
     soundfile = importlib.import_module("soundfile")
     with soundfile.SoundFile(
-        str(path), "w", samplerate=_SAMPLE_RATE, channels=2, format=container, subtype=subtype
+        str(path), "w", samplerate=SAMPLE_RATE, channels=2, format=container, subtype=subtype
     ) as file:
         # libsndfile's Vorbis encoder puts a whole write on the stack.
         for start in range(0, len(samples), _CHUNK_FRAMES):

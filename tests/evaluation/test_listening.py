@@ -74,6 +74,12 @@ def test_both_pieces_of_a_pair_are_of_its_prompt_and_stand_as_drawn(two: tuple[P
     assert draw(*two, pairs=4, seed=3).pairs != draw(*two, pairs=4, seed=4).pairs
 
 
+def test_music_without_words_is_not_asked_about(tmp_path: Path) -> None:
+    """As files that were given without captions have none."""
+    a, b = (folder(tmp_path / name, 40, ["", "a waltz", ""]) for name in "ab")
+    assert [pair.prompt for pair in draw(a, b, pairs=PIECES, seed=0).pairs] == ["a waltz"]
+
+
 def test_each_stands_first_half_of_the_time_in_an_order_of_its_own() -> None:
     for pairs in (1, 2, 9, 12):
         for seed in range(20):

@@ -46,7 +46,13 @@ def folder(
 ) -> Path:
     place.mkdir()
     pieces = [piece(number, each) for number, each in enumerate(bits)]
-    results = {"inputs": inputs, "bits_per_note": summarize(pieces, 0).to_json(), "row_length": length, "pieces": made}
+    results = {
+        "inputs": inputs,
+        "bits_per_note": summarize(pieces, 0).to_json(),
+        "row_length": length,
+        "pieces": made,
+        "audio_scores": None,
+    }
     (place / RESULTS).write_text(json.dumps(results))
     (place / LIKELIHOOD).write_text(json.dumps({"key": "", "pieces": [dataclasses.asdict(each) for each in pieces]}))
     return place

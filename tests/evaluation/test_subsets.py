@@ -7,7 +7,8 @@ import pytest
 
 from midillm_jax.data.shards import Piece
 from midillm_jax.evaluation import music_scores, subsets
-from midillm_jax.evaluation.further import SIGNS, Further
+from midillm_jax.evaluation.failed import SIGNS, Failed
+from midillm_jax.evaluation.further import Further
 from midillm_jax.evaluation.generation import Generated
 from midillm_jax.evaluation.inputs import Prompt
 from midillm_jax.evaluation.intervals import wilson
@@ -65,21 +66,25 @@ def test_the_page_has_both_beside_each_other(generated: list[Generated], real: l
     sound = subsets.score(generated, [n < 10 for n in range(12)], generated, whole, None, 0)
     further = Further(
         text=None,
-        signs={name: wilson(2, 12) for name in SIGNS},
-        of_piece=((),) * 10 + (("looping",),) * 2,
+        failed=Failed(
+            signs={name: wilson(2, 12) for name in SIGNS},
+            real={name: wilson(0, 9) for name in SIGNS},
+            of_piece=((),) * 10 + (("looping",),) * 2,
+            without=sound,
+        ),
         whole=everything,
-        sound=sound,
         duplicates=0,
         new=None,
     )
     failed, near = further.sections()
     assert '<th class="number">all 12</th><th class="number">10 of them</th>' in failed
     assert '<td>drums</td><td class="number">83 % [58, 100]</td><td class="number">100 % [100, 100]</td>' in failed
-    assert "rejected 17 % [5, 45]" in failed
+    assert "rejected 17 % [5, 45]; of the real ones 0 % [0, 30] are rejected" in failed
     assert "0 of the held-out pieces share 40 % or more" in near
     assert further.lines() == ("failed music: 17 % [5, 45] of 12 pieces are rejected",)
     document = further.to_json()
-    assert document["failed"]["of_piece"][10] == ["looping"]
+    assert document["failed"]["shares"]["looping"]["value"] == pytest.approx(1 / 6)
+    assert document["failed"]["real"]["looping"]["value"] == 0
     assert document["failed"]["without"]["control"]["outputs"] == 10
     assert document["failed"]["without"]["bits_per_note"] is None, "held-out pieces have no part in it"
     assert document["near_duplicates"] == {"held_out": 0, "threshold": 0.4, "without": None}
