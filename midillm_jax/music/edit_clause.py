@@ -147,7 +147,14 @@ class Clause:
         named = (token for token in self.all if token.kind in _PLACES)
         found = [token for token in named if token not in described or self._is_at_edge(token, described)]
         self._left = [token for token in self._left if token not in found]
-        narrow = [token for token in found if token.value != (EVERYWHERE,)] or found[:1]
+        narrow = [token for token in found if token.value != (EVERYWHERE,)]
+        for token in found:
+            said = [each for each in self.all[: self.all.index(token)] if each.kind != "polite"]
+            is_first = all(each.kind == "and" for each in said)
+            is_joined = not is_first and said[-1].kind == "and" and (bool(narrow) or said[-1].value != ",")
+            if is_joined and token not in narrow:  # "mute the piano, then the whole thing"
+                raise Unclear(self.words(token), "say what is to be done there, in a sentence of its own")
+        narrow = narrow or found[:1]
         for one, other in itertools.pairwise(narrow):
             between = self.all[self.all.index(one) + 1 : self.all.index(other)]
             if not between or any(token.kind not in ("and", "polite") for token in between):

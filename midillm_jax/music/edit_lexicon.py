@@ -73,7 +73,9 @@ _ADJECTIVE = re.compile(
     r"(?! (?:notes|hits))(?!\w)"
 )
 """What a part or a place can be more of, by its ending; what it means is the model's to know."""
-_SCORN = re.compile(r"(?:annoying|boring|awful|terrible|horrible|stupid|silly|ugly|damn|lovely|nice) ")
+_IDLE_ADJECTIVE = re.compile(
+    r"(?:whole|entire|annoying|boring|awful|terrible|horrible|stupid|silly|ugly|damn|lovely|nice) "
+)
 
 _Value = Callable[[re.Match[str]], Any]
 
@@ -338,8 +340,8 @@ def _in_context(text: str, lower: str, at: int, found: list[Token]) -> Token | N
     is_wished = any(re.fullmatch(_WISH, lower[token.begin : token.end]) for token in sentence)
     if is_wished and (state := _STATE.match(lower, at)):  # "I want that the drums are off"
         return Token("polite", at, state.end())
-    if (scorn := _SCORN.match(lower, at)) and instrument_at(text, scorn.end()):
-        return Token("polite", at, scorn.end() - 1)
+    if (idle := _IDLE_ADJECTIVE.match(lower, at)) and instrument_at(text, idle.end()):
+        return Token("polite", at, idle.end() - 1)
     return None
 
 

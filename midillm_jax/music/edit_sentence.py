@@ -152,6 +152,23 @@ def require_same_placing(text: str, lender: list[Token], piece: list[Token]) -> 
         raise Unclear(text[token.begin : token.end], "say where for each of them, or first of all for both")
 
 
+def require_one_sense(text: str, earlier: list[Token], piece: list[Token]) -> None:
+    """Raises ``Unclear`` where a clause without a verb says something that the one before it may have meant too."""
+    kinds, known = {token.kind for token in piece}, {token.kind for token in earlier}
+    words = text[earlier[0].begin : earlier[-1].end] if earlier else ""
+    if not earlier or kinds & VERBS:
+        return
+    # "bring the bass down and the piano up 3 semitones"
+    if {"turn", "direction"} <= known and not known & (_AMOUNT_KINDS | {"loudness"}) and "interval" in kinds:
+        raise Unclear(words, "say how much: an interval, or that it is to be softer or louder")
+    # "more lively and louder drums"
+    said = [token.kind for token in piece if token.kind not in EMPTY and token.kind != "and"]
+    shared = {"mood", "louder", "thin"}
+    is_before_parts = any(one in shared and other == "parts" for one, other in itertools.pairwise(said))
+    if is_before_parts and known & shared and known <= shared | EMPTY | {"verb", "and", "degree"}:
+        raise Unclear(words, "say whose notes, in each of the clauses")
+
+
 def clauses(text: str, tokens: list[Token]) -> list[list[Token]]:
     """The clauses of a sentence: it is parted at "and" and commas that have something to do on both sides."""
     parted: list[list[Token]] = []

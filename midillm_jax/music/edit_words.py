@@ -16,8 +16,17 @@ from midillm_jax.errors import UserError
 from midillm_jax.music.edit_clause import Clause, Unclear
 from midillm_jax.music.edit_lexicon import Token, scan, vocabulary
 from midillm_jax.music.edit_meaning import operations
-from midillm_jax.music.edit_plan import ALL, Operation, Parts, Plan, Regenerate, Reinstrument, Remove
-from midillm_jax.music.edit_sentence import EMPTY, PLACES, VERBS, clauses, completed, require_same_placing, with_parts
+from midillm_jax.music.edit_plan import ALL, Operation, Parts, Plan, Regenerate, Reinstrument, Remove, Tempo, Velocity
+from midillm_jax.music.edit_sentence import (
+    EMPTY,
+    PLACES,
+    VERBS,
+    clauses,
+    completed,
+    require_one_sense,
+    require_same_placing,
+    with_parts,
+)
 from midillm_jax.music.edit_span import Span
 from midillm_jax.music.instruments import PROGRAM_NAMES
 
@@ -124,6 +133,7 @@ class _Reading:
                 continue
             elided = number > 0 and not any(self._is_verb(token) for token in piece)
             try:
+                require_one_sense(self._text, lender, piece)
                 if whole is not piece and not leading:
                     require_same_placing(self._text, lender, piece)
                 self._take(clause, leading, elided)
@@ -197,6 +207,10 @@ def _is_cured(complaint: Operation, by: Operation, is_placed: bool) -> bool:
     """Whether what a complaint asks for is asked for by an operation of the same kind, or that takes the notes out."""
     if getattr(complaint, "parts", None) != getattr(by, "parts", None):
         return False
+    if isinstance(by, Tempo | Velocity) and isinstance(complaint, Tempo | Velocity):
+        is_less = by.amount.value < (100 if by.amount.kind == "percent" else 0)
+        if by.amount.kind != "to" and is_less != (complaint.amount.value < 100):  # it is percent
+            return False
     is_there = complaint.span == by.span
     return (type(by) is type(complaint) and (is_there or not is_placed)) or (isinstance(by, Remove) and is_there)
 

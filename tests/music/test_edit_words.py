@@ -209,6 +209,7 @@ def test_who_doubles_or_replaces_whom(words: str, plan: list[str]) -> None:
         ("lower the whole thing a half step", "all: transpose -1 semitone [all]"),
         ("the whole song down a fifth", "all: transpose -7 semitones [all]"),
         ("the piece slower", "all: tempo 90%"),
+        ("then the whole song softer", "all: velocity 80% [all]"),
         ("softer throughout the song", "all: velocity 80% [piano]"),
     ],
 )
@@ -263,6 +264,7 @@ def test_clauses_that_share_their_words(words: str, plan: list[str]) -> None:
         ("turn the piano down by 30%, it's too loud", ["all: velocity 70% [piano]"]),
         ("the drums are too loud, mute them", ["all: remove [drums]"]),
         ("it is too fast and too loud. Slow it down to 90 bpm", ["all: velocity 80% [all]", "all: tempo 90 bpm"]),
+        ("make the bass louder. It is too loud", ["all: velocity 125% [bass]", "all: velocity 80% [bass]"]),
         ("the drums are too loud, turn the bass up", ["all: velocity 80% [drums]", "all: velocity 125% [bass]"]),
     ],
 )
@@ -321,6 +323,9 @@ def test_ways_of_saying_it(words: str, plan: list[str]) -> None:
             "everything that is meant",
         ),
         ("everything out but the bass louder", "out", "in a sentence of its own"),
+        ("bring the bass down and the piano up 3 semitones", "bring the bass down", "say how much"),
+        ("more heroic and softer drums", "more heroic", "say whose notes"),
+        ("mute the piano in bars 1-4, then the whole thing", "the whole thing", "in a sentence of its own"),
         ("bring the piano back in bar 9", "bring the piano back in bar 9", "does not say what to do"),
         ("the drums are off", "are", "say what is to be done"),
         ("make it more blorp", "blorp", "rewrite"),
