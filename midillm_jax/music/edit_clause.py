@@ -1,14 +1,18 @@
 """A clause of a request for an edit: its tokens, taken out one after the other, each of which must have its use."""
 
+import dataclasses
 import itertools
+import re
 
 from midillm_jax.music.edit_lexicon import Token
 from midillm_jax.music.edit_plan import ALL, Parts
 from midillm_jax.music.edit_span import EVERYWHERE, Span
 
-_IDLE = frozenset(("polite", "verb", "pronoun", "to", "and", "notes", "only"))
+_IDLE = frozenset(("polite", "asked", "verb", "pronoun", "to", "and", "notes", "only"))
 """Tokens that may be left when all is said."""
 _PLACES = ("place", "led place")
+_WHOLE = re.compile(r"(?:(?:the|this|my) )?(?:whole|entire|full|complete|all)\b|the|this|my|song|piece")
+"""How a place begins that is the piece itself, as in "lower the whole thing"; "throughout the song" is when."""
 
 
 class Unclear(Exception):
@@ -69,7 +73,12 @@ class Clause:
     def _described(self) -> list[Token]:
         """The tokens that describe music: behind "add", "rewrite ... as", "turn bars ... into", "sound like"."""
         kinds = [token.kind for token in self.all]
-        more = any(token.kind == "mood" and self.words(token).lower().startswith("more ") for token in self.all)
+        more = any(  # "add more energy", but not "add a more lively piano"
+            token.kind == "mood"
+            and self.words(token).lower().startswith("more ")
+            and (at == 0 or self.words(self.all[at - 1]).lower() not in ("a", "an"))
+            for at, token in enumerate(self.all)
+        )
         if "add" in kinds and not more and not {"bpm", "number", "percent"} & set(kinds):
             added = self.all[kinds.index("add") + 1 :]
             first = next((token for token in added if token.kind != "polite"), None)
@@ -116,7 +125,7 @@ class Clause:
             if token.value == "rest":
                 if not named:
                     raise Unclear(self.words(token), "nobody was named before; write everything but, and whom")
-                self._replace(token, Parts(named, True))
+                self._put(token, Token("parts", token.begin, token.end, Parts(named, True)))
         excepted = self.take("except parts")
         first = next((token for token in self._left if token.kind == "parts" and token not in described), None)
         parts = None if first is None else first.value
@@ -126,8 +135,7 @@ class Clause:
             parts = excepted[0].value
         return parts
 
-    def _replace(self, token: Token, parts: Parts) -> None:
-        new = Token("parts", token.begin, token.end, parts)
+    def _put(self, token: Token, new: Token) -> None:
         self.all = [new if each is token else each for each in self.all]
         self._left = [new if each is token else each for each in self._left]
 
@@ -139,12 +147,39 @@ class Clause:
         named = (token for token in self.all if token.kind in _PLACES)
         found = [token for token in named if token not in described or self._is_at_edge(token, described)]
         self._left = [token for token in self._left if token not in found]
-        narrow = [token for token in found if token.value != (EVERYWHERE,)] or found[:1]
+        narrow = [token for token in found if token.value != (EVERYWHERE,)]
+        for token in found:
+            said = [each for each in self.all[: self.all.index(token)] if each.kind != "polite"]
+            is_first = all(each.kind == "and" for each in said)
+            is_joined = not is_first and said[-1].kind == "and" and (bool(narrow) or said[-1].value != ",")
+            if is_joined and token not in narrow:  # "mute the piano, then the whole thing"
+                raise Unclear(self.words(token), "say what is to be done there, in a sentence of its own")
+        narrow = narrow or found[:1]
         for one, other in itertools.pairwise(narrow):
             between = self.all[self.all.index(one) + 1 : self.all.index(other)]
             if not between or any(token.kind not in ("and", "polite") for token in between):
                 raise Unclear(self.words(other), "one place at a time; write the other as a sentence of its own")
         return tuple(span for token in narrow for span in token.value)
+
+    def whole(self) -> str:
+        """The words that name the piece itself as what the clause is about; empty where none do."""
+        places = (token for token in self.all if token.kind == "place" and token.value == (EVERYWHERE,))
+        said = (self.words(token).lower() for token in places)
+        return next((words for words in said if _WHOLE.match(words)), "")
+
+    def is_complaint(self) -> bool:
+        """Whether it says what is wrong, as in "the piano is too loud": that asks for less of it."""
+        return any(
+            token.kind in ("louder", "faster", "thin") and re.search(r"\btoo\b", self.words(token).lower())
+            for token in self.all
+        )
+
+    def take_back(self) -> None:
+        """Reads "pull the piano back" as "turn it down"; any other "back" is left."""
+        verbs = {self.words(token).lower() for token in self.all if token.kind == "turn"}
+        for token in [token for token in self._left if token.kind == "back"]:
+            if verbs & {"pull", "dial"}:
+                self._put(token, dataclasses.replace(token, kind="direction"))
 
     def _is_at_edge(self, token: Token, described: list[Token]) -> bool:
         said = [each for each in described if each.kind not in ("polite", "and")]

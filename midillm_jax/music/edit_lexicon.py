@@ -5,10 +5,12 @@ Every stretch of a request becomes a token. What is in no table here becomes one
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from midillm_jax.music.edit_not_done import NOT_DONE
 from midillm_jax.music.edit_places import NUMBER, number_named, places_at
 from midillm_jax.music.instruments import CAPTION_WORDS, FAMILIES, PROGRAM_NAMES, WIDE_WORDS
 
@@ -25,8 +27,6 @@ class Token:
     """What it says: spans, names of parts, a number, a sign, or why it is not understood."""
 
 
-NOBODYS = "a file does not say whose notes these are; name an instrument or a track"
-"""The remark on what is no part but can be added, such as a solo."""
 _STEPS = {"half": 1, "semi": 1, "st": 1, "whole": 2, "tone": 2, "oct": 12, "8ve": 12}
 _INTERVALS = {
     **{"minor second": 1, "minor 2nd": 1, "major second": 2, "major 2nd": 2, "minor third": 3, "minor 3rd": 3},
@@ -40,12 +40,14 @@ _SHARES = {
     **{"a quarter": 25, "one quarter": 25, "three quarters": 75},
     **{"a fifth": 20, "one fifth": 20, "a tenth": 10, "one tenth": 10},
 }
-_LITTLE = r"(?:just )?(?:a )?(?:tiny |little |wee )?bit|a little|slightly|a touch|a tad|somewhat"
+_LITTLE = r"(?:just )?(?:a )?(?:tiny |little |wee )?bit|a little|slightly|a touch|a tad|a notch|somewhat"
 _MUCH = r"very|really|extremely|much|a lot|way|far|considerably|significantly|drastically"
 _PARTS = r"(?:parts?|tracks?|instruments?|voices?|players?)"
+_OWN = r"(?:'s|(?<=s)')?"
+"""Of "the flute's part"."""
 _ALL = (
     rf"every(?:thing|one|body)|all(?: of)?(?: the| other)? {_PARTS}|every {_PARTS}|all"
-    r"|the (?:whole |full )?(?:band|orchestra)"
+    r"|the (?:whole |full |entire )?(?:band|orchestra|ensemble|lot)|it all|all of (?:it|them)"
 )
 _EXCEPT = r"except(?: for)?|besides|other than|apart from|excluding|not including"
 _BRIGHTER = (
@@ -57,10 +59,23 @@ _LIVELY = (
     r"lively|jazzy|funky|bluesy|groovy|dark|bright|happy|cheerful|sad|calm|wild|simple|dreamy|gentle|heavy|smooth"
     r"|sweet|bold|bouncy|punchy|catchy|moody|gloomy|rich|warm|complex|interesting|exciting|dramatic|melodic|rhythmic"
     r"|energetic|aggressive|relaxed|romantic|mysterious|epic|playful|melanchol(?:ic|y)|tense|emotional|expressive"
-    r"|intense|varied|active|virtuosic|minimal|classical|modern|syncopated|ornamented"
+    r"|intense|varied|active|virtuosic|minimal|classical|modern|syncopated|ornamented|mellow|tender|raw|fierce|grand|weird|subtle|delicate|solemn|lush"
 )
 _ENERGY = r"notes|energy|drama|life|variation|movement|tension|emotion|rhythm"
 _MOOD = rf"{_BRIGHTER}|more (?:{_LIVELY}|dense|busy|{_ENERGY})|less (?:{_LIVELY})|(?:twice|double) the notes"
+
+_PIECE = r"(?:whole )?(?:song|piece|track|mix|music|arrangement|thing|band|texture)"
+_TOO = r"(?:(?:is|are|'s|'re) )?too"
+_WISH = "want|need|make sure"
+_ADJECTIVE = re.compile(
+    rf"(?:(?:{_LITTLE}|{_MUCH}) )?(?:more|less) "
+    r"(?P<word>[a-z]{2,}(?:ic|ous|al|ful|ive|ish|less|ant|ent|able|ible|ary|ate)|[a-z]*[aeiouy][a-z]*(?:[^l]y|ing|ed))"
+    r"(?! (?:notes|hits))(?!\w)"
+)
+"""What a part or a place can be more of, by its ending; what it means is the model's to know."""
+_IDLE_ADJECTIVE = re.compile(
+    r"(?:whole|entire|annoying|boring|awful|terrible|horrible|stupid|silly|ugly|damn|lovely|nice) "
+)
 
 _Value = Callable[[re.Match[str]], Any]
 
@@ -118,20 +133,28 @@ _RULES: tuple[tuple[str, _Value, str], ...] = (
     ("time", _is(50), r"half(?: the)?[ -]?(?:time|tempo|speed)"),
     ("tempo", _is(None), r"tempo|speed|bpm|pace"),
     ("faster", _is(1), r"faster|more fast|quicker|more quick(?:ly)?|speed(?:ed)?(?: it| things| everything)? up"),
-    ("faster", _is(1), r"fast|quick|less slow(?:ly)?|accelerate|(?:(?:is|are) )?too slow"),
+    ("faster", _is(1), rf"fast|quick|less slow(?:ly)?|accelerate|{_TOO} slow"),
     ("faster", _is(-1), r"slower|more slow(?:ly)?|slow(?:ed)?(?: it| things| everything)? down|slow|less fast"),
-    ("faster", _is(-1), r"decelerate|(?:(?:is|are) )?too fast|not so fast"),
+    ("faster", _is(-1), rf"decelerate|{_TOO} fast|not so fast"),
     ("loudness", _is(None), r"volumes?|velocit(?:y|ies)|loudness"),
-    ("louder", _is(1), r"louder|more loud(?:ly)?|loud|less (?:quiet|soft)(?:ly)?|(?:(?:is|are) )?too (?:quiet|soft)"),
+    (
+        "louder",
+        _is(1),
+        rf"louder|more loud(?:ly)?|loud|less (?:quiet|soft)(?:ly)?|{_TOO} (?:quiet|soft)",
+    ),
     ("louder", _is(-1), r"quieter|softer|more (?:quiet|soft|silent)(?:ly)?|less loud(?:ly)?|quiet(?:ly)?|soft(?:ly)?"),
-    ("louder", _is(-1), r"(?:(?:is|are) )?too loud|not so loud"),
-    ("notes", _is(None), r"notes?|note density|density|hits"),
+    ("louder", _is(-1), rf"{_TOO} loud|not so loud"),
+    ("notes", _is(None), r"notes?|note density|density|hits|(?:number|amount) of(?= (?:[\w']+ ){0,4}(?:notes|hits))"),
     ("thin", _is(None), r"sparser|more sparse(?:ly)?|sparse|thinner|thin(?:ned)?(?: out)?"),
-    ("thin", _is(None), r"less (?:busy|dense|crowded|notes)|(?:(?:is|are) )?too (?:busy|dense|crowded)|too many notes"),
+    (
+        "thin",
+        _is(None),
+        rf"less (?:busy|dense|crowded|notes)|{_TOO} (?:busy|dense|crowded)|too many notes",
+    ),
     ("thin", _is(None), r"fewer notes|not so many notes|(?:fewer|less)(?= (?:\w+ ){1,2}(?:notes|hits))"),
     ("mood", _is(None), rf"(?:(?:{_LITTLE}|{_MUCH}) )?(?:{_MOOD})|twice as many notes"),
     ("remove", _is(None), r"removed?|deleted?|erased?|get rid of|throw (?:out|away)|lose|take (?:out|away)|leave out"),
-    ("remove", _is(None), r"strip(?: out)?|without(?: any)?|no|no more|kill|cut out|out|away|omit|eliminate|gone"),
+    ("remove", _is(None), r"strip(?: out)?|without(?: any)?|no more|no|kill|cut out|out|away|omit|eliminate|gone"),
     ("remove", _is(None), r"(?:i )?(?:do not|don'?t) (?:want|need)(?: any)?(?: more)?"),
     ("silence", _is(None), r"muted?|silenced?|silent|clear|empty|(?:turn|switch) off|off"),
     ("drop", _is(-1), r"drop|cut"),
@@ -139,21 +162,31 @@ _RULES: tuple[tuple[str, _Value, str], ...] = (
     ("change by", _is(-1), r"reduced?|decreased?|lowered"),
     ("turn", _is(None), r"turn(?:ed)?|dial|bring|pull"),
     ("only", _is(None), r"only|just|isolate|nothing but|alone|solely"),
+    ("only", _is(None), rf"strip(?: it| things| everything| the {_PIECE})?(?: all)? (?:back|down) to(?: just| only)?"),
+    ("back", _is(-1), r"back"),
     ("keep", _is(None), r"keep|leave"),
     ("swap", _is(None), r"swap(?: out)?|replaced?|switch|substitute|exchange|convert|changed?"),
+    ("swap", _is(None), r"replaces|(?:program|patch) change"),
     ("use", _is(None), r"use"),
-    ("doubling", _is(None), r"doubled?"),
-    ("anew", _is(None), r"re-?generate|re-?write|re-?compose|re-?do|reimagine|rework|generate|compose|write|new"),
+    ("doubling", _is(None), r"doubl(?:e|es|ed|ing)(?: up)?|layer(?:ed)?|duplicated?"),
+    ("anew", _is(None), r"re-?gen(?:erate)?|re-?write|re-?compose|re-?do|reimagine|rework|generate|compose|write|new"),
     ("something", _is(None), r"something|sth"),
     ("add", _is(1), r"add|insert|bring in|throw in|put in"),
     ("instead of", _is(None), r"instead of|in place of|rather than"),
+    (
+        "polite",
+        _is(None),
+        rf"like(?= (?:{_LITTLE}|{_MUCH}|twice) )"
+        rf"|like(?= {NUMBER} ?(?:%|percent|bpm|beats|semi|half|whole|octaves?|x|times))",
+    ),
     ("for", _is(None), r"for|with|into|as|becomes?|->|\u2192|like"),
     ("to", _is(None), r"to|at|=|by|on|of|in"),
     ("like", _is(None), r"so that|so it|in the style of|(?:to )?sound(?:s|ing)? like"),
     ("lead", _is(None), r"during|over|within|throughout|across|inside|from|until|till|after|before|between|around"),
     ("same place", _is(None), r"there|here|in the same (?:bars|place|part)|in (?:these|those) bars"),
     ("polite", _is(None), r"(?:instrument|sound|patch|program) (?:of|for|on|in)"),
-    ("pronoun", _is(None), r"it|its|them|they|that|this"),
+    ("polite", _is(None), rf"(?:is|are|'s|'re)(?= (?:{_LITTLE}|{_MUCH}) too )"),
+    ("pronoun", _is(None), r"it|its|them|they|that|this|(?:it|that)'s(?= too\b)|they're(?= too\b)"),
     (
         "unknown",
         _is("say what is to be done, and to whom; all else stays as it is"),
@@ -166,55 +199,32 @@ _RULES: tuple[tuple[str, _Value, str], ...] = (
         r",|:|and|(?:and )?then|also|as well as|plus|&|\+|but|while|after that|next|finally|afterwards",
     ),
     ("verb", _is(None), r"make|set|put|play(?:ed)?|transposed?|move|shift|take|give|let|get|have|pitch|go"),
-    ("verb", _is(None), r"want|need|do|hear|sounds?"),
+    ("verb", _is(None), rf"{_WISH}|do|hear|sounds?|try|scale|plays|takes? over(?: for| from)?"),
     ("polite", _is(None), r"the|an?|please|pls|plz|can|could|would|will|you|u|i|i'd|i'll|we|we'd|let's|me|us|my"),
     ("polite", _is(None), r"like to|like|would like|love|hey|hi|hello|ok(?:ay)?|thx|cheers|so|must|should|be|being"),
-    ("polite", _is(None), r"thanks?(?: you| a lot| so much)?|some|any|too(?=$|[.,;!?])|than (?:before|now)|as well"),
+    ("polite", _is(None), r"thanks?(?: you)?(?: a lot| (?:so|very) much)?|some|any|too(?=$|[.,;!?])|as well"),
     ("polite", _is(None), r"if (?:you|u) (?:could|can|would|don'?t mind)|if possible|i want you to|i would like"),
-    ("polite", _is(None), r"i'd like|i'd love(?: it)?|now|again"),
+    ("polite", _is(None), r"i'd like|i'd love(?: it)?|than (?:before|now)|now|again|kindly|well|actually"),
+    ("polite", _is(None), r"yo|lol|haha|dude|bro|mate|btw|ty"),
+    (
+        "polite",
+        _is(None),
+        r"(?:hi|hey|hello) there|good (?:morning|afternoon|evening|day)|(?:many|with) thanks(?: in advance)?",
+    ),
+    (
+        "polite",
+        _is(None),
+        r"thanks in advance|(?:i|we) (?:think|guess|feel|find|believe|suppose)|maybe|perhaps|possibly",
+    ),
+    ("polite", _is(None), r"if you please|if (?:that|it)(?:'s| is) (?:ok(?:ay)?|all right|alright|possible)"),
+    ("polite", _is(None), r"if (?:that|it)(?:'s| is) not too much (?:trouble|to ask)|be so kind as to|be so kind and"),
+    ("polite", _is(None), r"(?:i|we) (?:was|were|am|are) wondering (?:if|whether)|(?:i|we) wonder (?:if|whether)"),
+    ("polite", _is(None), r"(?:would|could) it be possible to|is it possible to|go ahead and"),
+    ("asked", _is(None), r"(?:(?:would|do) (?:you|u) )?mind|(?:how|what) about"),
 )
 _COMPILED = tuple((kind, re.compile(rf"(?:{pattern})(?!\w)", re.IGNORECASE), value) for kind, value, pattern in _RULES)
 
-_NOT_DONE: tuple[tuple[str, str], ...] = (
-    (
-        "a file does not say which bars these are; name them, such as bars 9 to 16",
-        r"(?:(?:first|second|third|last|final|next) )?(?:pre-?chorus|chorus(?:es)?|verses?|intro(?:duction)?|outro"
-        r"|bridge|refrain|hook|coda|interlude|ending|breakdown|build-?up|middle eight)",
-    ),
-    (
-        "keys are not known here; say the interval, such as up a fourth",
-        r"(?:the )?(?:key of )?[a-g](?:#|b|[ -]flat|[ -]sharp)?[ -](?:major|minor)|another key"
-        r"|(?:major|minor)(?: key)?",
-    ),
-    (
-        "places are bars, seconds and shares such as the last third",
-        r"(?:on )?(?:the )?beats?|middle|every other|every (?:second|third|fourth)",
-    ),
-    ("say what is to be done, without conditions", r"is|are|was|if|when"),
-    (
-        "only notes, instruments, tempo and velocity can be edited",
-        r"db|decibels?|reverb|echo|delay|panning|pan|eq|compression|effects?|vibrato",
-    ),
-    (
-        "onsets and lengths are not changed; bars can be written anew, such as: rewrite bars 9-16 with a swing feel",
-        r"quanti[sz]e|humani[sz]e|swing|swung|groove|shuffle|legato|staccato",
-    ),
-    (
-        "bars are not moved, repeated or cut; that is for a sequencer",
-        r"loop|repeat|copy|paste|duplicate|reverse|invert|split|merge|extend|shorten|stretch|crop|trim",
-    ),
-    (
-        "notes get louder or softer by one measure; write louder, or velocity to 80",
-        r"fade[ -]?(?:in|out)|fade|crescendo|diminuendo|forte|fortissimo|pianissimo|accents?",
-    ),
-    (
-        "a drum kit is one part: write drums",
-        r"snares?|kicks?|kick drum|bass drum|hi-?hats?|hats?|cymbals?|toms|crash|claps?",
-    ),
-    (NOBODYS, r"(?:main |vocal )?(?:melody|tune|theme)(?: lines?)?|solos?|harmony|chords?|accompaniment|lead"),
-)
-"""What people ask for and cannot have, and what they can have instead."""
-_REMARKS = tuple((re.compile(rf"(?:{pattern})(?!\w)", re.IGNORECASE), remark) for remark, pattern in _NOT_DONE)
+_REMARKS = tuple((re.compile(rf"(?:{pattern})(?!\w)", re.IGNORECASE), remark) for remark, pattern in NOT_DONE)
 _WORD = re.compile(r"[^\s,;:!?.]+(?:[.:][^\s,;:!?.]+)*|\S")
 _AT_START = re.compile(
     r"(solo)(?= )|firstly|secondly|lastly|first(?=,| (?:of all|transpose|mute|make|set|remove|delete|thin|swap|replace"
@@ -223,7 +233,9 @@ _AT_START = re.compile(
 """Only as a clause's first word "solo" says what to do, and "first" in which order."""
 _QUOTED = re.compile(rf'"([^"]+)"(?: {_PARTS})?')
 _TRACKS = re.compile(
-    rf"tracks? (?:no\.? ?|number |#)?({NUMBER}(?:(?:, and |, ?| and | & ){NUMBER}(?! ?(?:bpm|%|semi)))*)", re.IGNORECASE
+    rf"tracks? (?:no\.? ?|number |#)?({NUMBER}(?:(?:, and |, ?| and | & ){NUMBER}(?! ?(?:bpm|%|semi)))*)"
+    rf"{_OWN}(?: {_PARTS})?(?!\w)",
+    re.IGNORECASE,
 )
 
 
@@ -241,7 +253,7 @@ def _instruments() -> tuple[re.Pattern[str], dict[str, str]]:
     plurals |= {f"{name}es": meant for name, meant in means.items() if name.endswith("s")}
     means = plurals | means
     pattern = "|".join(re.escape(name) for name in sorted(means, key=len, reverse=True))
-    return re.compile(rf"({pattern})(?: (?:{_PARTS}|lines?|section))?(?!\w)", re.IGNORECASE), means
+    return re.compile(rf"({pattern}){_OWN}(?: (?:{_PARTS}|lines?|section))?(?!\w)", re.IGNORECASE), means
 
 
 def instrument_at(text: str, at: int) -> tuple[int, str] | None:
@@ -269,6 +281,7 @@ def scan(text: str, tracks: Collection[str] = ()) -> list[Token]:
             continue
         is_start = not found or found[-1].kind in ("and", "end")
         token = max(_candidates(text, lower, at, names, is_start), key=lambda token: token.end, default=None)
+        token = _in_context(text, lower, at, found) or token
         if token is None:
             match = _WORD.match(text, at)
             assert match is not None
@@ -287,8 +300,8 @@ def _candidates(text: str, lower: str, at: int, names: dict[str, str], is_start:
     for name, written in names.items():
         if lower.startswith(name, at):
             end = at + len(name)
-            suffix = re.compile(rf"(?: {_PARTS})?(?!\w)").match(lower, end)
-            if suffix and (suffix.end() > end or _is_own(name)):
+            suffix = re.compile(rf"{_OWN}(?: {_PARTS})?(?!\w)").match(lower, end)
+            if suffix and (suffix.end() > end or _is_own(name) or text[at:end] == written != name):
                 yield Token("parts", at, suffix.end(), (written,))
     if match := _TRACKS.match(lower, at):
         numbers = re.findall(NUMBER, match[1])
@@ -305,6 +318,48 @@ def _candidates(text: str, lower: str, at: int, names: dict[str, str], is_start:
     for pattern, remark in _REMARKS:
         if match := pattern.match(lower, at):
             yield Token("unknown", at, match.end(), remark)
+    if (match := _ADJECTIVE.match(lower, at)) and _is_new(lower, match.start("word")):
+        yield Token("mood", at, match.end())
+
+
+def _is_new(lower: str, at: int) -> bool:
+    """Whether a word begins nothing that is known: "more electric piano" is not "more electric"."""
+    patterns = [pattern for _, pattern, _ in _COMPILED] + [pattern for pattern, _ in _REMARKS]
+    return not (instrument_at(lower, at) or any(pattern.match(lower, at) for pattern in patterns))
+
+
+def _in_context(text: str, lower: str, at: int, found: list[Token]) -> Token | None:
+    """What a word says only after those before it, which are ``found``; None for all others."""
+    sentence = list(itertools.takewhile(lambda token: token.kind != "end", reversed(found)))
+    is_asked = any(token.kind == "asked" for token in sentence)
+    said = next((token for token in sentence if token.kind != "polite"), None)
+    # "would you mind muting the drums and making the bass louder", but "add a flute, playing softly".
+    is_verb = said is not None and (said.kind == "asked" or (is_asked and said.value == "and"))
+    if is_verb and (gerund := _GERUND.match(lower, at)):
+        return _verb(gerund, lower)
+    is_wished = any(re.fullmatch(_WISH, lower[token.begin : token.end]) for token in sentence)
+    if is_wished and (state := _STATE.match(lower, at)):  # "I want that the drums are off"
+        return Token("polite", at, state.end())
+    if (idle := _IDLE_ADJECTIVE.match(lower, at)) and instrument_at(text, idle.end()):
+        return Token("polite", at, idle.end() - 1)
+    return None
+
+
+_GERUND = re.compile(r"(?P<stem>[a-z]+)ing(?!\w)")
+_STATE = re.compile(r"(?:is|are)(?!\w)(?! too )")
+
+
+def _verb(gerund: re.Match[str], lower: str) -> Token | None:
+    """The token of a verb in -ing, and of what belongs to it as in "taking out"; None if there is no such verb."""
+    stem = gerund["stem"]
+    doubled = [stem[:-1]] if stem[-1:] == stem[-2:-1] else []
+    found: list[Token] = []
+    for base in (stem, f"{stem}e", *doubled):
+        for kind, pattern, value in _COMPILED:
+            match = pattern.match(base + lower[gerund.end() :])
+            if match and match.end() >= len(base):
+                found.append(Token(kind, gerund.start(), gerund.end() + match.end() - len(base), value(match)))
+    return max(found, key=lambda token: token.end, default=None)
 
 
 @functools.cache

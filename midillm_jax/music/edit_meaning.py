@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from midillm_jax.music.edit_clause import Clause, Unclear
-from midillm_jax.music.edit_lexicon import NOBODYS, Token
+from midillm_jax.music.edit_lexicon import Token
+from midillm_jax.music.edit_not_done import NOBODYS
 from midillm_jax.music.edit_plan import (
     ALL,
     Amount,
@@ -35,7 +36,7 @@ _WHICH_FOR_WHICH = "say which instrument for which: swap the piano for strings"
 
 
 def operations(
-    clause: Clause, spans: tuple[Span, ...], parts: Parts | None, before: Operation | None
+    clause: Clause, spans: tuple[Span, ...], parts: Parts | None, meant: Parts | None, before: Operation | None
 ) -> list[Operation]:
     """What a clause asks for, once in each of its spans.
 
@@ -43,23 +44,25 @@ def operations(
         clause: without its places.
         spans: empty where nothing was said, which means everywhere.
         parts: whose notes; None where nobody was named.
+        meant: whom "it" and "them" mean.
         before: the operation that was asked for last.
 
     Raises:
         Unclear: words of the clause say nothing that can be done.
     """
-    make = _maker(clause, bool(spans), parts, before)
+    make = _maker(clause, bool(spans), parts, meant, before)
     return [make(span) for span in spans or (EVERYWHERE,)]
 
 
 def _maker(
-    clause: Clause, has_place: bool, parts: Parts | None, before: Operation | None
+    clause: Clause, has_place: bool, parts: Parts | None, meant: Parts | None, before: Operation | None
 ) -> Callable[[Span], Operation]:
     """Makes the clause's operation for a span."""
+    clause.take_back()
     if clause.free_text() or clause.has("anew", "mood"):
         return _written(clause, parts)
     if clause.has("doubling") and not clause.has("tempo", "loudness", "faster", "louder"):
-        return _doubling(clause, parts)
+        return _doubling(clause, meant)
     if clause.has("swap", "use", "instead of", "for") or len(_parts_tokens(clause)) > 1:
         change = _change(clause, has_place, before)
         if change is not None:
@@ -120,19 +123,44 @@ def _one_of_parts(clause: Clause) -> None:
     clause.take_words("for", "as")
 
 
-def _doubling(clause: Clause, parts: Parts | None) -> Callable[[Span], Operation]:
-    clause.take("doubling")
+def _doubling(clause: Clause, meant: Parts | None) -> Callable[[Span], Operation]:
+    """The same notes on another instrument: "double X with Y", "X doubled by Y", "let Y double X"."""
+    token = clause.take("doubling")[0]
+    verb = clause.words(token).lower()
+    behind = [each for each in clause.all[clause.all.index(token) + 1 :] if each.kind not in ("polite", "and")]
     tokens = clause.take("parts")
-    if parts is None or not tokens or len(tokens) > 2:
+    if verb.startswith("duplicate") and not tokens:
+        raise Unclear(clause.words(token), "bars are not repeated; of parts say: double the flute an octave up")
+    links = _LAYERED_BY if verb.startswith("layer") else _DOUBLED_BY
+    is_it = bool(behind) and behind[0].kind == "pronoun"
+    before = [each for each in tokens if each.begin < token.begin]
+    linked = [each for each in tokens if each not in before and clause.before(each) in links]
+    bare = [each for each in tokens if each not in before and each not in linked]
+    own: list[Token] = bare
+    by = linked
+    if before and (bare or is_it) and not linked and not verb.startswith(("doubled", "duplicated", "layered")):
+        by = before  # the violin doubles the flute
+    elif before:
+        own = before + bare
+    if is_it or (not own and behind and clause.words(behind[0]).lower() in links):
+        parts = meant
+    else:
+        parts = own[0].value if own else None
+    if parts is None or len(own) + is_it > 1 or len(by) > 1:
         raise Unclear(clause.text(), "say whom to double, such as: double the flute with a violin, an octave up")
-    program = _target(clause, tokens[1]) if len(tokens) == 2 else None
-    if program is not None:
-        clause.take("for")
+    program = _target(clause, by[0]) if by else None
+    clause.take_words(*links)
     semitones = _semitones(clause) if clause.has("interval") else 0
     if program is None and not semitones:
         raise Unclear(clause.text(), "say with what, such as: double the flute with a violin, an octave up")
     clause.nothing_left()
     return lambda span: Double(span, parts, program, semitones)
+
+
+_DOUBLED_BY = ("with", "by", "on", "in")
+"""Words before the instrument that doubles."""
+_LAYERED_BY = ("with",)
+"""Only "with": in "layer strings on the piano" it is the piano that has the notes."""
 
 
 def _change(clause: Clause, has_place: bool, before: Operation | None) -> Callable[[Span], Operation] | None:
@@ -161,7 +189,7 @@ def _is_target_first(clause: Clause, before: Operation | None, first: Token, sec
     if link is not None:
         return link.begin > first.begin
     verbs = {clause.words(token).lower() for token in clause.all if token.kind in ("swap", "use", "turn", "verb")}
-    if between == "play" or ("use" in verbs and between in ("for", "on", "in")):
+    if between in _TAKES_OVER or ("use" in verbs and between in ("for", "on", "in")):
         return True
     if "substitute" in verbs and between == "for":
         return True
@@ -178,6 +206,11 @@ def _is_target_first(clause: Clause, before: Operation | None, first: Token, sec
     raise Unclear(clause.text(), _WHICH_FOR_WHICH)
 
 
+_TAKES_OVER = (
+    *("play", "plays", "replace", "replaces", "take over", "takes over"),
+    *("take over for", "take over from", "takes over for", "takes over from"),
+)
+"""Words between the new instrument and the old one."""
 _OTHER = ("tempo", "bpm", "time", "loudness", "louder", "faster", "interval", "direction", "thin", "percent")
 """What may be changed besides instruments."""
 

@@ -43,7 +43,7 @@ _PIECE = r"(?:song|piece|track|thing|tune|file|music|composition|score|arrangeme
 # A figure that is followed by one of these is no bar.
 _NOT_OTHER = (
     r"(?! ?(?:bpm|%|percent|per|beats?|st\b|semi|half|whole|oct|steps?|notes?|bars?|measures?|s\b|sec|min|[:/\d]|\.\d"
-    r"|times|of))"
+    r"|times|of|in (?:bars?|measures?)))"
 )
 _FROM = r"(?:from|starting (?:at|from|in|with|on)|beginning (?:at|from|in|with|on)|since|as of)(?: the)? "
 
@@ -166,7 +166,8 @@ _RULES: tuple[tuple[str, Callable[[re.Match[str]], tuple[Span, ...]]], ...] = (
         rf"{_LEAD}(?:(?:whole|entire|full|complete) {_PIECE}|all of (?:the |this )?{_PIECE})"
         rf"|throughout(?: the {_PIECE})?|everywhere|from (?:start|beginning) to (?:finish|end)"
         rf"|the whole time|all the way through"
-        rf"|(?:(?:in|of|throughout|for) )?(?:the|this|my) {_PIECE}(?! ?\d)|all (?:the )?bars|song|piece",
+        rf"|(?:(?:in|of|throughout|for) )?(?:the|this|my) {_PIECE}(?! ?\d)|song|piece"
+        rf"|{_LEAD}(?:all (?:the )?bars|(?:every|each) (?:single )?bar)",
         lambda m: (EVERYWHERE,),
     ),
 )
