@@ -82,8 +82,6 @@ else
   step train --config mini_stage1.py
   step train --config mini_stage2.py
   # No file of more than 15 MiB.
-  step export --checkpoint runs/mini_stage2 --out mini/model --dtype bfloat16 --shard-gb 0.0157 \
-    --temperature 0.9 --top-p 0.95
-  step evaluate --model mini/model --data mini/real --pieces 89 --seconds 30 --max-notes 150 \
-    --temperature 0.9 --top-p 0.95 --out mini/report
+  step export --checkpoint runs/mini_stage2 --out mini/model --dtype bfloat16 --shard-gb 0.0157
+  step evaluate --model mini/model --data mini/real --pieces 89 --seconds 30 --max-notes 150 --out mini/report
 fi

@@ -36,7 +36,7 @@ def read(folder: Path) -> tuple[list[TokenRequest], list[list[int]]]:
     for fields in case["requests"]:
         limits = fields.pop("limits")
         limits["programs"] = limits["programs"] and tuple(limits["programs"])
-        lists = {name: tuple(fields.pop(name)) for name in ("prompt", "history", "controls")}
+        lists = {name: tuple(fields.pop(name)) for name in ("prompt", "history", "controls", "unprompted")}
         requests.append(TokenRequest(limits=Limits(**limits), **lists, **fields))
     return requests, case["greedy"]
 
@@ -111,6 +111,9 @@ def make_requests(model: Any, band: Path) -> list[TokenRequest]:
     # Music that goes on among what is given: the controls that are due in what was written already stand there.
     started = tuple(model.engine.generate([around])[0][:36].tolist())
     found.append(dataclasses.replace(around, history=started, max_triples=40))
+    # A place that begins later, as where bars are filled in.
+    later = dataclasses.replace(going_on.limits, start_ticks=int(piece[27]) + 150)
+    found.append(dataclasses.replace(found[4], limits=later))
     return found
 
 
