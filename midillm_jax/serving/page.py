@@ -54,8 +54,8 @@ _WHERE = {
 }
 _TRACKS = {"accompany": "Tracks to keep (all, if none is chosen)", "replace": "Tracks to write anew"}
 _HIDDEN: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-_LAST = _HIDDEN | {"trigger_mode": "always_last"}
-"""For what a key that is held down asks for many times a second."""
+_EACH = _HIDDEN | {"trigger_mode": "multiple"}
+"""For what may be asked for again before it is answered."""
 _QUEUED: dict[str, Any] = {"concurrency_limit": _HANDLERS, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -158,7 +158,11 @@ class _Page:
                 1, self.desk.bounds.outputs, value=1, step=1, label="Takes", info="Each becomes a version."
             )
             self.seed = gr.Number(
-                None, label="Seed", info="The same seed gives the same notes; empty for new ones.", precision=0
+                None,
+                label="Seed",
+                info="The same seed gives the same notes; empty for new ones.",
+                precision=0,
+                elem_id="seed",
             )
             self.temperature = gr.Slider(
                 0, 2, value=model.temperature, step=0.05, label="Temperature", info="Above 1 is wilder, below tamer."
@@ -199,13 +203,13 @@ class _Page:
         self.undo.click(self._undo, None, self.shown, **_QUEUED)
         self.versions.input(self._go_to, self.versions, self.shown, **_QUEUED)
         self.kind.change(self._kind, self.kind, [self.where, self.tracks, self.instruments, self.seconds], **_HIDDEN)
-        self.roll.select(self._select, self.kind, [self.kind, self.where], **_LAST)
+        self.roll.select(self._select, self.kind, [self.kind, self.where], **_EACH)
         gr.on(
             [self.where.blur, self.where.submit],
             self._mark,
             [self.kind, self.where],
             [self.status, self.roll],
-            **_LAST,
+            **_EACH,
         )
 
     async def _write(  # Gradio hands fields on by place

@@ -8,12 +8,14 @@ const LEFT = 46, RIGHT = 12, TOP = 22, BOTTOM = 22, DRUM_ROW = 9, GAP = 10, HEIG
 const DRUMS = 128;
 const BLACK_KEYS = [1, 3, 6, 8, 10];
 const CLICK_PIXELS = 5;
+const REST_MS = 150;
 
 let picture = document.createElement("canvas"); // all but selection and playhead
 let size = { width: 0, scale: 1 };
 let lanes = { low: 48, high: 84, row: 8, drums: [] };
 let selected = null; // seconds [from, to]
 let drag = null; // where a pointer went down
+let telling = 0; // timer
 
 const view = () => props.value || { notes: [], fresh: [], programs: [], bars: [], seconds: 30 };
 const colour = (name) => getComputedStyle(element).getPropertyValue(name).trim();
@@ -205,10 +207,14 @@ function choose(first, last) {
   show();
 }
 
+// Told once the keys rest, so that answers do not overtake one another.
 function chosen() {
-  if (!selected) return trigger("select", { first: null, last: null });
-  const first = barAt(selected[0]), last = barAt(selected[1] - 0.01);
-  trigger("select", { first: view().bars[first][0], last: view().bars[last][0] });
+  clearTimeout(telling);
+  telling = setTimeout(() => {
+    if (!selected) return trigger("select", { first: null, last: null });
+    const first = barAt(selected[0]), last = barAt(selected[1] - 0.01);
+    trigger("select", { first: view().bars[first][0], last: view().bars[last][0] });
+  }, REST_MS);
 }
 
 canvas.addEventListener("pointerdown", (event) => {
