@@ -101,7 +101,8 @@ function paintTimes(pen) {
     pen.textAlign = "left";
     pen.fillText(number, x(at) + 3, TOP / 2);
   });
-  const step = [1, 2, 5, 10, 15, 30, 60, 120, 300].find((each) => view().seconds / each <= (size.width - LEFT) / 60) || 600;
+  const most = (size.width - LEFT) / 60;
+  const step = [1, 2, 5, 10, 15, 30, 60, 120, 300].find((each) => view().seconds / each <= most) || 600;
   pen.textAlign = "center";
   pen.fillStyle = colour("--roll-ink");
   for (let at = 0; at <= view().seconds; at += step) pen.fillText(at ? `${at} s` : "0", x(at), HEIGHT - BOTTOM / 2);
