@@ -43,7 +43,8 @@ EXTRAS = {
     # Audio scores; and those with CLAP or a TorchScript network of one's own.
     "eval": ["onnxruntime>=1.32", "pyloudnorm>=0.2", "scipy>=1.17", "soundfile>=0.13", "transformers>=5"],
     "clap": ["torch>=2.13", "transformers>=5"],
-    "page": ["gradio"],
+    # The web page.
+    "page": ["fastapi>=0.165", "gradio>=6.31", "uvicorn>=0.54"],
     # The HTTP API.
     "serve": ["fastapi>=0.165", "prometheus-client>=0.26", "pydantic>=2.14", "uvicorn>=0.54"],
     "beam": ["apache-beam>=2.77"],
@@ -55,6 +56,7 @@ EXTRAS = {
         "gcp-storage-emulator>=2026.7",
         "gcsfs>=2026.10",
         "gguf>=0.19",
+        "gradio>=6.31",
         "httpx>=0.28",
         # libtpu, which compiles for TPU slices that are not here, has wheels for Linux alone.
         'jax[tpu]; sys_platform == "linux" and platform_machine == "x86_64"',
@@ -95,8 +97,8 @@ setup(
     # configs/ stays at the top of the clone, where people edit it; a wheel carries it inside the package.
     packages=[*find_packages(include=["midillm_jax", "midillm_jax.*"]), "midillm_jax.configs"],
     package_dir={"midillm_jax.configs": "configs"},
-    # The model in the box.
-    package_data={"midillm_jax": ["assets/mini/*"]},
+    # The model in the box, and what the page is drawn with.
+    package_data={"midillm_jax": ["assets/mini/*", "assets/page/*"]},
     install_requires=[
         "flax>=0.12.8",
         "huggingface_hub>=2.4",

@@ -30,6 +30,7 @@ EXTRAS = {
     "fastapi": "serve",
     "fsspec": "train",
     "gguf": "gguf",
+    "gradio": "page",
     "grain": "train",
     "libtpu": "tpu",
     "llama_cpp": "llamacpp",

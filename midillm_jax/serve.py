@@ -1,21 +1,23 @@
-"""``python -m midillm_jax.serve --api --model DIR``: music over HTTP, for programs."""
+"""``python -m midillm_jax.serve``: a web page that writes music; with ``--api``, music over HTTP for programs."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from midillm_jax import commands
-from midillm_jax.errors import UserError, require
+from midillm_jax.errors import require
 from midillm_jax.inference import compose
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """POST /v1/music, and /health, /metrics, /v1/models; /docs describes them (docs/serving.md too)."""
+    """A web page for people (docs/page.md); or POST /v1/music, /health, /metrics, /v1/models (docs/serving.md)."""
 
-    model: Path
-    """Folder that `python -m midillm_jax.export` wrote, or OWNER/NAME of a model on the Hugging Face Hub."""
+    model: Path | None = None
+    """Folder that `python -m midillm_jax.export` wrote, or OWNER/NAME of a model on the Hugging Face Hub; the small
+    model that comes with the package if none is given."""
     api: bool = False
-    """Serve the HTTP API."""
+    """Serve the HTTP API instead of the page."""
     backend: compose.Backend = "auto"
     """Engine (docs/serving.md); auto takes llamacpp for a GGUF export, else jax where it is installed."""
     quantization: str | None = None
@@ -27,22 +29,35 @@ class Arguments:
     max_waiting: int = 128
     """Pieces that may wait to be begun; requests beyond are answered 429."""
     max_outputs: int = 8
-    """Pieces (n) a request may ask for."""
+    """Pieces (n) a request may ask for; takes on the page."""
     max_prompt: int = 2000
     """Letters of a prompt."""
     max_body: int = 65_536
-    """Bytes of a request's body."""
+    """Bytes of a request's body; of the API."""
     timeout: float = 600.0
-    """Seconds after which a request that is not done is given up and answered 504."""
+    """Seconds after which a request that is not done is given up and answered 504; of the API."""
     grace: float = 20.0
-    """Seconds that requests get to end after SIGTERM or Ctrl-C, before they are answered 503."""
+    """Seconds that requests get to end after SIGTERM or Ctrl-C, before they are answered 503; of the API."""
 
 
 def main(arguments: list[str]) -> None:
     """Loads the model and serves it until told to stop."""
     chosen = commands.parse(Arguments, arguments, prog="python -m midillm_jax.serve", description=__doc__)
     _check(chosen)
-    # Imported here: an installation without the extra [serve] still has --help, and one sentence for the rest.
+    folder = compose.bundled_model() if chosen.model is None else chosen.model
+    name = folder.resolve().name if folder.exists() else str(folder)
+
+    def load() -> compose.MusicModel:
+        return compose.load_model(folder, chosen.backend, chosen.quantization)
+
+    (_serve_api if chosen.api else _serve_page)(chosen, load, name)
+
+
+# The servers are imported where they are chosen: an installation without their extra still has --help, and one sentence
+# for the rest.
+
+
+def _serve_api(chosen: Arguments, load: Callable[[], compose.MusicModel], name: str) -> None:
     from midillm_jax.serving import api, http, schema
     from midillm_jax.serving.metrics import Metrics
     from midillm_jax.serving.service import Service
@@ -51,12 +66,7 @@ def main(arguments: list[str]) -> None:
     commands.enable_compile_cache()
     bounds = schema.Bounds(chosen.max_outputs, chosen.max_prompt, chosen.max_body, chosen.timeout)
     metrics = Metrics()
-
-    def load() -> compose.MusicModel:
-        return compose.load_model(chosen.model, chosen.backend, chosen.quantization)
-
     with http.bind(chosen.host, chosen.port) as bound, Service(load, chosen.max_waiting, metrics) as service:
-        name = chosen.model.resolve().name if chosen.model.exists() else str(chosen.model)
         app = api.create_app(service, metrics, name, bounds)
         engine = service.model.engine.name
 
@@ -66,10 +76,35 @@ def main(arguments: list[str]) -> None:
         http.run(http.Server(app, chosen.grace, service.close), bound, started)
 
 
+def _serve_page(chosen: Arguments, load: Callable[[], compose.MusicModel], name: str) -> None:
+    from midillm_jax.serving import page, wishes  # isort: skip - first, so that [page] is the extra that is named
+    from midillm_jax.serving import http
+    from midillm_jax.serving.desk import Desk
+    from midillm_jax.serving.versions import Visits
+    from midillm_jax.serving.writer import Writer
+
+    http.exit_on_sigterm()
+    commands.enable_compile_cache()
+    bounds = wishes.Bounds(chosen.max_outputs, chosen.max_prompt)
+    with (
+        http.bind(chosen.host, chosen.port) as bound,
+        Visits() as visits,
+        Writer(load, chosen.max_waiting) as writer,
+    ):
+        app, end_streams = page.create_app(Desk(writer, visits, bounds), name)
+
+        def close() -> None:
+            writer.close()
+            end_streams()
+
+        def started(url: str) -> None:
+            print(f"{url} is the page; open it in a browser. Ctrl-C ends it.", flush=True)
+
+        http.run(http.Server(app, 0, close, lifespan="on"), bound, started)
+
+
 def _check(chosen: Arguments) -> None:
     """Raises UserError for limits with which nothing could be served."""
-    if not chosen.api:
-        raise UserError("what should be served? --api is the HTTP API")
     require(
         ("--port", chosen.port, 0 <= chosen.port < 65_536, "0 to 65535"),
         ("--max-outputs", chosen.max_outputs, chosen.max_outputs >= 1, "1 or more"),

@@ -50,6 +50,7 @@ WITHOUT_JAX_AT_IMPORT = (
     "inference.llamacpp",
     "serving.api",
     "serving.http",
+    "serving.page",
     "serve",
 )
 """Modules whose import, with all it brings along, does not bring jax: a serving box has none."""

@@ -44,7 +44,7 @@ def taken() -> Iterator[int]:
         (["--port", "{taken}"], "127.0.0.1 port {taken}: cannot listen there (Address already in use)"),
         (["--host", "192.0.2.1", "--port", "0"], "192.0.2.1 port 0: cannot listen there"),
         (["--model", "nowhere"], "nowhere: no such folder"),
-        (["--no-api"], "what should be served? --api is the HTTP API"),
+        (["--no-api", "--max-prompt", "0"], "--max-prompt is 0; expected 1 or more"),
         (["--max-waiting", "3"], "--max-waiting is 3; expected --max-outputs or more"),
         (["--timeout", "0"], "--timeout is 0.0; expected a finite number of seconds above 0"),
         (["--max-waitign", "3"], "did you mean --max-waiting?"),
@@ -149,12 +149,17 @@ def test_sigterm_while_the_model_loads_is_a_clean_end_too(model: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_without_the_extra_one_sentence_says_what_to_install(model: Path) -> None:
+@pytest.mark.parametrize(
+    ("lacking", "option", "extra"), [("fastapi", "--api", "serve"), ("gradio", "--no-api", "page")]
+)
+def test_without_the_extra_one_sentence_says_what_to_install(
+    model: Path, lacking: str, option: str, extra: str
+) -> None:
     code = (
-        "import sys; sys.modules['fastapi'] = None\n"
+        f"import sys; sys.modules[{lacking!r}] = None\n"
         "from midillm_jax import commands, serve\n"
-        f"commands.run(serve.main, ['--api', '--model', {str(model)!r}, '--port', '0'])"
+        f"commands.run(serve.main, [{option!r}, '--model', {str(model)!r}, '--port', '0'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
-    assert "pip install 'midillm_jax[serve]'" in done.stderr
+    assert f"pip install 'midillm_jax[{extra}]'" in done.stderr

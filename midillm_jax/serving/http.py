@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
@@ -41,20 +41,27 @@ def bind(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn that, when told to end, gives requests some time and then has them answered."""
 
-    def __init__(self, app: Callable[..., Any], grace_seconds: float, close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        grace_seconds: float,
+        close: Callable[[], None],
+        lifespan: Literal["on", "off"] = "off",
+    ) -> None:
         """Does not listen yet.
 
         Args:
             app: an ASGI application.
             grace_seconds: from the signal on, for requests that are not done.
             close: is called when they are over, and answers what is left.
+            lifespan: whether the application has a beginning and an end of its own.
         """
         self._grace_seconds, self._close = grace_seconds, close
         config = uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
-            lifespan="off",
+            lifespan=lifespan,
             backlog=_BACKLOG,
             server_header=False,
             timeout_graceful_shutdown=math.ceil(grace_seconds) + _ANSWER_SECONDS,

@@ -59,7 +59,8 @@ def fault(request: TokenRequest, ids: np.ndarray) -> str | None:
     """What is wrong with what was written for a request, behind its history."""
     if not 0 < len(ids) // 3 <= request.max_triples:
         return f"{len(ids)} ids"
-    return grammar.check(np.concatenate((np.array(request.history, np.int32), ids)), request.limits)
+    sequence = np.concatenate((np.array(request.history, np.int32), ids))
+    return grammar.check(sequence, request.limits, len(request.history))
 
 
 def train(folder: Path) -> Path:
@@ -112,7 +113,8 @@ def make_requests(model: Any, band: Path) -> list[TokenRequest]:
     started = tuple(model.engine.generate([around])[0][:36].tolist())
     found.append(dataclasses.replace(around, history=started, max_triples=40))
     # A place that begins later, as where bars are filled in.
-    later = dataclasses.replace(going_on.limits, start_ticks=int(piece[27]) + 150)
+    begin = int(piece[27]) + 150
+    later = dataclasses.replace(going_on.limits, start_ticks=begin, end_ticks=begin + 400, closes=False)
     found.append(dataclasses.replace(found[4], limits=later))
     return found
 
