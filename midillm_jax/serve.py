@@ -1,6 +1,7 @@
 """``python -m midillm_jax.serve``: a web page that writes music; with ``--api``, music over HTTP for programs."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,8 +78,9 @@ def _serve_api(chosen: Arguments, load: Callable[[], compose.MusicModel], name: 
 
 
 def _serve_page(chosen: Arguments, load: Callable[[], compose.MusicModel], name: str) -> None:
-    from midillm_jax.serving import page, wishes  # isort: skip - first, so that [page] is the extra that is named
-    from midillm_jax.serving import http
+    if importlib.util.find_spec("gradio") is None:  # before fastapi is missed, for which [serve] would be named
+        raise ModuleNotFoundError("no module named gradio", name="gradio")
+    from midillm_jax.serving import http, page, wishes
     from midillm_jax.serving.desk import Desk
     from midillm_jax.serving.versions import Visits
     from midillm_jax.serving.writer import Writer

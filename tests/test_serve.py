@@ -163,3 +163,23 @@ def test_without_the_extra_one_sentence_says_what_to_install(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert f"pip install 'midillm_jax[{extra}]'" in done.stderr
+
+
+def test_without_gradio_the_extra_that_brings_the_page_is_named(tmp_path: Path) -> None:
+    """Nor fastapi, which the page and the API both need."""
+    block = (
+        "import sys\n"
+        "class Blocker:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('gradio', 'fastapi'):\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "import importlib.util\n"
+        "found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'gradio' else found(name, *rest)\n"
+        "sys.meta_path.insert(0, Blocker())\n"
+        "from midillm_jax import commands, serve\n"
+        "commands.run(serve.main, [])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "pip install 'midillm_jax[page]'" in done.stderr
