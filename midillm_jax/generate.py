@@ -28,13 +28,13 @@ from midillm_jax.data.tonality import Key
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.asked import Asked
 from midillm_jax.inference import changes, compose, editing, engine, request, windows
-from midillm_jax.music import clock, grid
+from midillm_jax.music import grid
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.edit_plan import plan_text, read_plan
-from midillm_jax.music.midi import NoteTable, read_midi, write_midi
+from midillm_jax.music.midi import NoteTable, read_midi
 from midillm_jax.music.parts import read_notes
 from midillm_jax.music.score import Score, read_score, write_score
-from midillm_jax.music.timing import played
+from midillm_jax.music.timing import midi_file
 from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
 
 _WINDOW_SECONDS = MAX_ONSET_TICKS / TICKS_PER_SECOND
@@ -181,7 +181,7 @@ def _write_new(chosen: options.New, wanted: request.MusicRequest, asked: Asked) 
     unheard: set[str] = set()
     for index, number in enumerate(order):
         take, path = takes[number], chosen.out / f"{name}-{index + 1}.mid"
-        midi = write_midi(played(take.table, chosen.seed + number, chosen.tempo))
+        midi = midi_file(take.table, chosen.seed + number, chosen.tempo)
         unheard.update(outputs.save(path, midi, take.table, chosen.prompt))
         cut = "" if take.closed else ", cut where the room ended"
         print(
@@ -226,9 +226,7 @@ def _fitted(take: _Take, tempo: float | None, key: Key | None) -> _Take:
 def _write_change(
     chosen: options.OfFile, score: Score, change: changes.Change, onto: grid.Grid | None, wanted: request.MusicRequest
 ) -> None:
-    tempos = clock.tempo_map(score)
-    length = change.seconds if change.end is None else tempos.seconds(change.end) - tempos.seconds(change.start)
-    assert length is not None
+    _, length = changes.seconds_of(score, change)
     with _progress() as update:
         model = _load(chosen)
         wanted = chosen.as_recommended(wanted, model)

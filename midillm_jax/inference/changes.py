@@ -81,6 +81,16 @@ def _own_programs(score: Score, before: int | None, add: str | None) -> tuple[in
     return tuple(sorted(own | set(programs_asked(add) if add is not None and own else ())))
 
 
+def seconds_of(score: Score, change: Change) -> tuple[float, float]:
+    """When a change begins, and how long new notes may begin from there on."""
+    tempos = clock.tempo_map(score)
+    start = tempos.seconds(change.start)
+    if change.end is not None:
+        return start, tempos.seconds(change.end) - start
+    assert change.seconds is not None
+    return start, change.seconds
+
+
 def span(score: Score, between: tuple[str, str] | None, bars: str | None) -> tuple[int, int] | None:
     """A stretch in ticks, named by two places or by bars; None if by neither.
 

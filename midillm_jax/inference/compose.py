@@ -18,8 +18,8 @@ from midillm_jax.model import hf_config, hub
 from midillm_jax.model.hf_folder import GGUF_FILE
 from midillm_jax.music import grammar
 from midillm_jax.music.amt import decode_notes
-from midillm_jax.music.midi import NoteTable, write_midi
-from midillm_jax.music.timing import played
+from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.timing import midi_file
 from midillm_jax.music.vocab import AUTOREGRESS, MAX_GAP_TICKS, MAX_ONSET_TICKS, SEPARATOR
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
@@ -270,5 +270,5 @@ def composition(engine: Engine, request: TokenRequest, written: np.ndarray) -> C
     if reason is not None:
         raise RuntimeError(f"engine {engine.name} wrote ids outside the grammar: {reason}")
     table = decode_notes(written)
-    midi = write_midi(played(table, request.seed + request.output))
+    midi = midi_file(table, request.seed + request.output)
     return Composition(written, table, midi, bool(len(written)) and int(written[-1]) == SEPARATOR)

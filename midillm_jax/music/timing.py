@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from midillm_jax.music import dynamics
-from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.midi import NoteTable, write_midi
 from midillm_jax.music.rhythm import COMPOUND, TRIPLE, find_rhythm
 from midillm_jax.music.vocab import DRUM_PROGRAM, PITCHES, TICKS_PER_SECOND
 
@@ -119,3 +119,8 @@ def played(table: NoteTable, seed: int = 0, bpm: float | None = None) -> NoteTab
         )
     levels = np.full(len(table), dynamics.DEFAULT_LEVEL)
     return dataclasses.replace(timed, velocities=dynamics.velocities(table.onsets, table.notes, levels, weights, seed))
+
+
+def midi_file(table: NoteTable, seed: int = 0, bpm: float | None = None) -> bytes:
+    """The notes of a new piece as a file with tempo, bars and velocities; see :func:`played`."""
+    return write_midi(played(table, seed, bpm))

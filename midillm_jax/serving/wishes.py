@@ -11,10 +11,10 @@ from midillm_jax.inference.request import MusicRequest
 from midillm_jax.music import clock
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.instruments import PROGRAM_NAMES
-from midillm_jax.music.midi import write_midi
 from midillm_jax.music.parts import Part, parts_named, programs_asked, read_notes, track_names
 from midillm_jax.music.score import Score, write_score
 from midillm_jax.music.signatures import signatures
+from midillm_jax.music.timing import midi_file
 from midillm_jax.music.vocab import TICKS_PER_SECOND
 from midillm_jax.serving.writer import Hear, Tell, Work
 
@@ -130,7 +130,7 @@ def _new(wish: Wish, asked: MusicRequest) -> Plan:
 
     def work(model: MusicModel, tell: Tell, hear: Hear) -> list[Take]:
         takes = []
-        for one in windows.write(model, asked, place, tell, hear):
+        for number, one in enumerate(windows.write(model, asked, place, tell, hear)):
             table = decode_notes(one.events)
             if not len(table):
                 raise UserError("The model wrote no note; try another seed, or another prompt")
@@ -138,7 +138,7 @@ def _new(wish: Wish, asked: MusicRequest) -> Plan:
             if signatures(table).flooded:
                 cut += ", piled up: try another seed"
             account = f"{_counted(len(table))}, {table.seconds():.1f} s{cut}, seed {asked.seed}"
-            takes.append(Take(write_midi(table), account))
+            takes.append(Take(midi_file(table, asked.seed + number), account))
         return takes
 
     return Plan(work, asked.prompt or "Music without a prompt", wish.seconds, 0.0, None)
@@ -154,10 +154,7 @@ def _change(wish: Wish, asked: MusicRequest, score: Score) -> Plan:
             Take(write_score(one.score), f"{changes.account(score, change, one)}, seed {asked.seed}") for one in edited
         ]
 
-    tempos = clock.tempo_map(score)
-    start = tempos.seconds(change.start)
-    seconds = change.seconds if change.end is None else tempos.seconds(change.end) - start
-    assert seconds is not None
+    start, seconds = changes.seconds_of(score, change)
     return Plan(work, title, seconds, start, change)
 
 

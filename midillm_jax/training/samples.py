@@ -32,9 +32,9 @@ from midillm_jax.model import finetune, sharding
 from midillm_jax.model.llama import Definition, Execution, Params
 from midillm_jax.music import grammar, render
 from midillm_jax.music.amt import decode_notes
-from midillm_jax.music.midi import NoteTable, write_midi
+from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.signatures import Signatures, signatures
-from midillm_jax.music.timing import played
+from midillm_jax.music.timing import midi_file
 from midillm_jax.text.tokenizer import load_tokenizer
 from midillm_jax.training import hosts
 from midillm_jax.training.board import Board
@@ -152,7 +152,7 @@ class Samples:
             partial.mkdir(parents=True)
             for number, sample in enumerate(samples):
                 midi = partial / f"{number:02d}.mid"
-                write_whole(midi, write_midi(played(sample.table, number)))  # its seed is its number
+                write_whole(midi, midi_file(sample.table, number))  # its seed is its number
                 picture = render.piano_roll(sample.table, midi.with_suffix(".png"), sample.prompt or None)
                 sound = self._play(midi, say)
                 if board is not None:
