@@ -8,7 +8,7 @@ from midillm_jax.config import ModelConfig
 from midillm_jax.data.demo import write_band
 from midillm_jax.model.hf_write import write_hf
 from midillm_jax.model.llama import INFERENCE, Definition
-from midillm_jax.text.tokenizer import train_sentencepiece
+from midillm_jax.text.tokenizer import Tokenizer, train_sentencepiece
 
 CONFIG = ModelConfig(
     text_vocab_size=300,
@@ -25,11 +25,16 @@ CONFIG = ModelConfig(
 )
 
 
-def untrained(base: Path) -> Path:
-    """The folder of an exported model with random weights."""
+def words_tokenizer(base: Path) -> Tokenizer:
+    """A tokenizer of a few words."""
     words = [f"a {colour} {thing} plays" for colour in ("warm", "cold", "bright") for thing in ("drum", "horn", "lute")]
-    tokenizer = train_sentencepiece(words, base / "words.model", CONFIG.text_vocab_size)
-    return write_hf(base / "export", CONFIG, Definition(CONFIG, INFERENCE).init(jax.random.key(0)), tokenizer)
+    return train_sentencepiece(words, base / "words.model", CONFIG.text_vocab_size)
+
+
+def untrained(base: Path, config: ModelConfig = CONFIG, name: str = "export") -> Path:
+    """The folder of an exported model with random weights."""
+    params = Definition(config, INFERENCE).init(jax.random.key(0))
+    return write_hf(base / name, config, params, words_tokenizer(base))
 
 
 def band_files(base: Path, pieces: int) -> list[Path]:

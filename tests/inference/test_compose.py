@@ -1,5 +1,6 @@
 """From words to a .mid through a model folder, with weights that were never trained."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -10,7 +11,6 @@ import mido
 import numpy as np
 import pytest
 
-from midillm_jax.config import ModelConfig
 from midillm_jax.errors import UserError
 from midillm_jax.inference.compose import MusicModel, compose, load_model, token_requests
 from midillm_jax.inference.engine import Progress
@@ -22,29 +22,14 @@ from midillm_jax.music.amt import encode_midi
 from midillm_jax.music.vocab import AUTOREGRESS, SEPARATOR
 from midillm_jax.text.prompt import prompt_ids
 from midillm_jax.text.tokenizer import train_sentencepiece
+from tests.inference import parts
 
-CONFIG = ModelConfig(
-    text_vocab_size=300,
-    d_model=32,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=8,
-    d_ff=64,
-    context_length=1024,
-    rope_theta=1000.0,
-    rms_norm_eps=1e-5,
-    tie_embeddings=True,
-)
+CONFIG = dataclasses.replace(parts.CONFIG, context_length=1024)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("model")
-    words = [f"a {colour} {thing} plays" for colour in ("warm", "cold", "bright") for thing in ("drum", "horn", "lute")]
-    tokenizer = train_sentencepiece(words, base / "words.model", CONFIG.text_vocab_size)
-    params = Definition(CONFIG, INFERENCE).init(jax.random.key(0))
-    return write_hf(base / "export", CONFIG, params, tokenizer)
+    return parts.untrained(tmp_path_factory.mktemp("model"), CONFIG)
 
 
 @pytest.fixture(scope="module")

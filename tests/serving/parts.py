@@ -15,15 +15,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from midillm_jax.inference.compose import MusicModel
 from midillm_jax.inference.engine import Stage, Written
 from midillm_jax.inference.jax_engine import Compiled, JaxEngine
-from midillm_jax.model.hf_write import write_hf
 from midillm_jax.model.llama import INFERENCE, Definition
 from midillm_jax.serving import http
 from midillm_jax.serving.api import create_app
 from midillm_jax.serving.metrics import Metrics
 from midillm_jax.serving.schema import Bounds
 from midillm_jax.serving.service import Service
-from midillm_jax.text.tokenizer import Tokenizer, train_sentencepiece
-from tests.inference.test_compose import CONFIG as SMALL
+from midillm_jax.text.tokenizer import Tokenizer
+from tests.inference.parts import CONFIG as SMALL
+from tests.inference.parts import untrained
 
 CONFIG = dataclasses.replace(SMALL, context_length=440)  # so that all caches have 512 places, and one shape compiles
 BOUNDS = Bounds(outputs=4, prompt_letters=1500, body_bytes=4096, seconds=120)
@@ -58,14 +58,8 @@ class SteppedEngine(JaxEngine):
         return not self._waiting and self._running is None
 
 
-def make_tokenizer(folder: Path) -> Tokenizer:
-    words = [f"a {colour} {thing} plays" for colour in ("warm", "cold", "bright") for thing in ("drum", "horn", "lute")]
-    return train_sentencepiece(words, folder / "words.model", CONFIG.text_vocab_size)
-
-
 def make_folder(folder: Path) -> Path:
-    params = Definition(CONFIG, INFERENCE).init(jax.random.key(0))
-    return write_hf(folder / "small", CONFIG, params, make_tokenizer(folder))
+    return untrained(folder, CONFIG, "small")
 
 
 def make_model(tokenizer: Tokenizer, engine: JaxEngine | None = None, length: int | None = None) -> MusicModel:

@@ -14,14 +14,15 @@ from midillm_jax.inference.request import MusicRequest, TokenRequest
 from midillm_jax.serving.metrics import Metrics
 from midillm_jax.serving.service import Busy, EngineFailed, Event, Failed, Service, Taken, Unavailable, Wrote
 from midillm_jax.text.tokenizer import Tokenizer
-from tests.serving.parts import PATIENCE, SteppedEngine, make_model, make_tokenizer, wait_until
+from tests.inference.parts import words_tokenizer
+from tests.serving.parts import PATIENCE, SteppedEngine, make_model, wait_until
 
 DRUM = MusicRequest("a warm drum plays", seed=3)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+    return words_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture
