@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ from tests.text import llama3
 pytestmark = pytest.mark.slow
 
 NAME = "slseanwu/MIDI-LLM_Llama-3.2-1B"
+WINDOW_SECONDS = 100
 ROWS = 128_256 + 55_030
 SMALL = dataclasses.replace(LLAMA_3_2_1B, d_model=64, num_layers=2, num_heads=4, num_kv_heads=1, head_dim=16, d_ff=96)
 CONFIG = {
@@ -199,9 +201,11 @@ def test_it_writes_music(folder: Path, tmp_path: Path) -> None:
     assert len(files) == 2
     for file in files:
         notes = sum(message.type == "note_on" for message in mido.MidiFile(file))
-        # It never learned to end a piece, so it fills the room it is given.
-        assert notes == 12
-        assert f"{file}: 12 notes, " in printed
+        told = re.search(rf"^{re.escape(str(file))}: (\d+) notes, ([\d.]+) s", printed, re.MULTILINE)
+        assert told is not None
+        assert int(told[1]) == notes
+        # It never learned to end a piece, so it fills the room it is given: the notes asked for, or the window.
+        assert notes == 12 or float(told[2]) > WINDOW_SECONDS - 1
 
 
 def test_it_is_held_to_transformers(folder: Path, untied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

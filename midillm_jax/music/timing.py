@@ -2,8 +2,8 @@
 
 A file without them opens in a sequencer at 120 beats a minute, with no note on a line. So the beat is looked for in the
 onsets (music/rhythm.py), its place by where the strong notes fall, the bars by the same. Where the notes keep to no
-beat that can be heard, the file says nothing of one. Notes stay in their places to one another; the piece begins up to
-a bar later, if that puts its bars on bar lines.
+beat that can be heard, the file says nothing of one. Notes stay in their places to one another; the piece begins
+with the bar of its first note.
 """
 
 import dataclasses
@@ -92,8 +92,9 @@ def _strongest(onsets: np.ndarray, weights: np.ndarray, step: float, count: int)
 def played(table: NoteTable, seed: int = 0, bpm: float | None = None) -> NoteTable:
     """The notes with the tempo, bars and velocities that suit them; see the module, and music/dynamics.py.
 
-    Onsets move later alike, by less than a bar; nothing else of a note changes. ``bpm`` is what the tempo is known to
-    be, in quarter notes a minute; it counts where it agrees with what is heard, which rounded onsets put a little off.
+    Onsets move alike, so that the bar of the first note begins the piece; nothing else of a note changes. ``bpm``
+    is what the tempo is known to be, in quarter notes a minute; it counts where it agrees with what is heard, which
+    rounded onsets put a little off.
     """
     pulse = find_pulse(table) if len(table) else None
     weights, timed = None, table
