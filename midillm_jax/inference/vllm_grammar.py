@@ -159,6 +159,7 @@ class RunnerV1(_LogitsProcessorV1):
             self._rows.controls,
             self._text,
             standing_at=set(grammar.slots(states).tolist()),
+            ends_inside=self._rows.ends_inside,
             in_place=True,
         )
         if everyone:
@@ -174,6 +175,8 @@ class _Rows:
     host: grammar.LimitArrays
     limits: grammar.LimitArrays
     controls: grammar.Controls
+    ends_inside: bool
+    """Whether any request ends before the last tick."""
 
     @classmethod
     def of(cls, requests: Sequence[_Request], device: torch.device) -> "_Rows":
@@ -181,7 +184,8 @@ class _Rows:
         # A prompt may hold more controls than its request lists; the state's pointer must not leave the array.
         most = max(int(grammar.controls_written(request.state)) for request in requests)
         controls = grammar.pack_controls([request.controls for request in requests], most)
-        return cls(host, _to_torch(host, device), _to_torch(controls, device))
+        ends_inside = bool((host.end_ticks < vocab.MAX_ONSET_TICKS).any())
+        return cls(host, _to_torch(host, device), _to_torch(controls, device), ends_inside)
 
     def advance(self, requests: Sequence[_Request], text_vocab_size: int) -> None:
         """Tells the states what was written since."""

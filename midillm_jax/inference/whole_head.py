@@ -33,6 +33,7 @@ def masked_logits(
     text_vocab_size: int,
     *,
     standing_at: Collection[int] = (ONSET_SLOT, DURATION_SLOT, NOTE_SLOT),
+    ends_inside: bool = True,
     in_place: bool = False,
 ) -> Array:
     """Logits in which only what the grammar lets come next is finite; rows may stand at different slots.
@@ -44,45 +45,56 @@ def masked_logits(
         limits, controls: of the same rows, in arrays of the same library.
         text_vocab_size: token_id = amt_id + this.
         standing_at: slots at which rows may stand; the others' logits are not looked at.
+        ends_inside: False if it is known that no row's limits end before the last tick, so that no end is folded.
         in_place: write to ``logits`` and return them.
 
     Returns:
         float32 [B, V]. Text, flags and padding are -inf; a forced id is 0 and all others of its row -inf.
     """
-    music = logits[:, text_vocab_size : text_vocab_size + SEPARATOR + 1]
-    standing, forced = grammar.slots(state), grammar.forced(xp, state, controls)
-    free = forced == grammar.FREE
-    of_slots = {}
-    for slot in standing_at:
-        of_slot = _of_slot(xp, music, slot, limits)
-        here = (free & (standing == slot))[:, None]
-        of_slots[slot] = xp.where(grammar.allowed(xp, state, slot, limits) & here, of_slot, -math.inf)
-    # A table has far more rows than a slot: they are written once, and nothing else is done with them.
     if in_place:
         masked = logits
-        masked[:] = -math.inf
     else:
-        masked = xp.full_like(logits, -math.inf)
+        masked = xp.empty_like(logits)
+        masked[:] = logits
+    standing, forced = grammar.slots(state), grammar.forced(xp, state, controls)
+    free = forced == grammar.FREE
     of_music = masked[:, text_vocab_size:]
-    for slot, of_slot in of_slots.items():
+    # A table has far more rows than a slot: each is written once, and of the others nothing is computed.
+    kept = 0
+    for slot, first, last in _COLUMNS:
+        if slot not in standing_at:
+            continue
+        here = free & (standing == slot)
+        refused = ~(grammar.allowed(xp, state, slot, limits) & here[:, None])
         if slot == ONSET_SLOT:
-            of_music[:, :MAX_ONSET_TICKS] = of_slot[:, :MAX_ONSET_TICKS]
-            of_music[:, SEPARATOR] = of_slot[:, MAX_ONSET_TICKS]
-        elif slot == DURATION_SLOT:
-            of_music[:, DURATION_OFFSET:NOTE_OFFSET] = of_slot
-        else:
-            of_music[:, NOTE_OFFSET:CONTROL_OFFSET] = of_slot
+            separator = of_music[:, SEPARATOR]
+            if ends_inside:
+                separator = _onsets(xp, of_music, limits)[:, last]
+            separator = xp.where(refused[:, last], -math.inf, separator)
+            refused = refused[:, :last]
+        of_music[:, first:last][refused] = -math.inf
+        masked[:, kept : text_vocab_size + first] = -math.inf
+        kept = text_vocab_size + last
+    masked[:, kept:] = -math.inf
+    if ONSET_SLOT in standing_at:
+        of_music[:, SEPARATOR] = separator
     columns = xp.where(free, 0, forced)
     of_music[controls.rows, columns] = xp.where(free, of_music[controls.rows, columns], 0.0)
     return masked
 
 
-def _of_slot(xp: Any, music: Array, slot: int, limits: grammar.LimitArrays) -> Array:
-    """A slot's logits float32 [B, SLOT_WIDTHS[slot]] out of those of the music rows, end folded."""
-    if slot == ONSET_SLOT:
-        with_end = xp.concatenate((music[:, :MAX_ONSET_TICKS], music[:, SEPARATOR:]), 1)
-        return grammar.fold_end(xp, with_end, limits)
-    return music[:, DURATION_OFFSET:NOTE_OFFSET] if slot == DURATION_SLOT else music[:, NOTE_OFFSET:CONTROL_OFFSET]
+_COLUMNS = (
+    (ONSET_SLOT, 0, MAX_ONSET_TICKS),
+    (DURATION_SLOT, DURATION_OFFSET, NOTE_OFFSET),
+    (NOTE_SLOT, NOTE_OFFSET, CONTROL_OFFSET),
+)
+"""Each slot's first music row and the one behind its last; SEPARATOR, which stands apart, belongs to the onsets."""
+
+
+def _onsets(xp: Any, music: Array, limits: grammar.LimitArrays) -> Array:
+    """Logits of the onset slot, float32 [B, W], out of those of the music rows, end folded."""
+    onsets = xp.concatenate((music[:, :MAX_ONSET_TICKS], music[:, SEPARATOR : SEPARATOR + 1]), 1)
+    return grammar.fold_end(xp, onsets, limits)
 
 
 def split_prompt(token_ids: Sequence[int], text_vocab_size: int) -> np.ndarray:
@@ -107,5 +119,7 @@ def slot_logits(
     Returns:
         float32 [B, SLOT_WIDTHS[slot]], -inf where the grammar forbids; ``grammar.slot_ids`` gives their amt_ids.
     """
-    music = logits[:, text_vocab_size : text_vocab_size + SEPARATOR + 1]
-    return np.where(grammar.allowed(np, state, slot, limits), _of_slot(np, music, slot, limits), np.float32(-np.inf))
+    music = logits[:, text_vocab_size:]
+    _, first, last = _COLUMNS[slot]
+    of_slot = _onsets(np, music, limits) if slot == ONSET_SLOT else music[:, first:last]
+    return np.where(grammar.allowed(np, state, slot, limits), of_slot, np.float32(-np.inf))

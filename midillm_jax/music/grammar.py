@@ -211,12 +211,16 @@ def allowed(xp: Any, state: Array, slot: int, limits: LimitArrays) -> Array:
         return (limits.ticks[None, :MAX_DURATION_TICKS] >= 0) & (state[:, _PHASE] >= 0)[:, None]
     # A rest that did not move time on could be repeated for ever.
     rest = (state[:, _NO_LENGTH] > 0) & heard & (state[:, _ONSET] > last)
+    allowed = xp.concatenate((limits.notes, rest[:, None]), 1)
     together = limits.distinct & (state[:, _ONSET] == last)
-    notes = limits.notes
-    for column in range(_RECENT, STATE_SIZE):
-        taken = xp.where(together, state[:, column], 0) - 1  # -1 is no note
-        notes = notes & (limits.ticks[None, :] != taken[:, None])
-    return xp.concatenate((notes, rest[:, None]), 1)
+    # A note that is taken loses its column; where none is, the last column, which is the rest's, stands in for it.
+    taken = xp.where(together[:, None] & (state[:, _RECENT:] > 0), state[:, _RECENT:] - 1, NOTES)
+    rows = limits.ticks[: len(state), None]
+    if hasattr(allowed, "at"):  # arrays of JAX are not written to
+        return allowed.at[rows, taken].set(False).at[:, NOTES].set(rest)
+    allowed[rows, taken] = False
+    allowed[:, NOTES] = rest
+    return allowed
 
 
 def fold_end(xp: Any, logits: Array, limits: LimitArrays) -> Array:

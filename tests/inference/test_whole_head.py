@@ -114,3 +114,14 @@ def test_music_behind_the_flag_of_a_prompt_is_found() -> None:
     assert whole_head.split_prompt(prompt, TEXT).tolist() == [5, DURATION_OFFSET, NOTE_OFFSET]
     assert whole_head.split_prompt(prompt[:4], TEXT).tolist() == []
     assert whole_head.split_prompt([1, 7], TEXT).tolist() == []
+
+
+def test_without_an_end_inside_nothing_needs_folding() -> None:
+    limits = grammar.pack_limits([grammar.Limits(max_notes=9), grammar.Limits(closes=False)])
+    controls = grammar.pack_controls([(), ()])
+    state = np.stack([grammar.replay([30, DURATION_OFFSET, NOTE_OFFSET], grammar.Limits())] * 2)
+    logits = np.random.default_rng(4).normal(size=(2, TEXT + VOCAB_SIZE)).astype(np.float32)
+    whole = whole_head.masked_logits(np, logits, state, limits, controls, TEXT)
+    found = whole_head.masked_logits(np, logits, state, limits, controls, TEXT, ends_inside=False)
+    np.testing.assert_array_equal(found, whole)
+    assert np.isfinite(whole[0, TEXT + SEPARATOR])
