@@ -15,7 +15,7 @@ import collections
 import dataclasses
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,18 @@ class Draw:
     """To count n-grams on."""
 
 
-def draw(captions: Path, pieces: int, seed: int) -> Draw:
+def draw(captions: Path, pieces: int, seed: int, held_out: Collection[str] | None = None) -> Draw:
     """Draws examples and references from a captions.jsonl, evenly over the kinds as far as those last.
 
     A kind is the folder that a file lies in, or its genre where all lie in one. Only pieces of NOTES_FROM to NOTES_TO
-    notes are drawn, one of a group, and at most a third of a kind's groups.
+    notes are drawn, one of a group, and as references at most a third of a kind's groups.
+
+    Args:
+        captions: the file.
+        pieces: examples, and as many references.
+        seed: of the draw.
+        held_out: names of files, with which locations end; examples are drawn from those alone and all else from the
+            others, for models that were trained on the others. None draws examples as references.
 
     Raises:
         UserError: there are not that many pieces.
@@ -71,26 +78,44 @@ def draw(captions: Path, pieces: int, seed: int) -> Draw:
     folders = len({Path(row["location"]).parent for row in rows}) > 1
     kinds = [_kind(row, folders) for row in rows]
     groups = [row.get("group") or row["location"] for row in rows]
-    rng = np.random.default_rng(seed)
-    waiting: dict[str, dict[str, int]] = collections.defaultdict(dict)
-    for number in rng.permutation(len(rows)).tolist():
+    unseen = [held_out is not None and _ends_with(row["location"], held_out) for row in rows]
+    waiting: dict[bool, dict[str, dict[str, int]]] = {part: collections.defaultdict(dict) for part in (False, True)}
+    for number in np.random.default_rng(seed).permutation(len(rows)).tolist():
         if NOTES_FROM <= len(tables[number]) <= NOTES_TO:
-            waiting[kinds[number]].setdefault(groups[number], number)
-    queues = [list(waiting[kind].values())[: len(waiting[kind]) // 3] for kind in sorted(waiting)]
-    # A kind gives an example and a reference at a time, so that both parts are alike.
-    pairs = [list(zip(queue[::2], queue[1::2], strict=False)) for queue in queues]
-    sides = [pair for dealt in itertools.zip_longest(*pairs) for pair in dealt if pair is not None][:pieces]
-    if len(sides) < pieces:
+            waiting[unseen[number]][kinds[number]].setdefault(groups[number], number)
+    seen = {kind: list(waiting[False][kind].values()) for kind in sorted(waiting[False])}
+    few = [numbers[: len(numbers) // 6 * 2] for numbers in seen.values()]
+    if held_out is None:
+        # A kind gives an example and a reference at a time, so that both parts are alike.
+        examples, references = [list(_dealt([numbers[side::2] for numbers in few])) for side in (0, 1)]
+    else:
+        examples = list(_dealt([list(waiting[True][kind].values()) for kind in sorted(waiting[True])]))
+        references = list(_dealt(few))
+    found = min(len(examples), len(references))
+    if found < pieces:
         raise UserError(
-            f"{captions}: {len(sides)} of {len(rows)} pieces can be drawn, with a reference each; expected {pieces}; "
+            f"{captions}: {found} of {len(rows)} pieces can be drawn, with a reference each; expected {pieces}; "
             "ask for fewer pieces"
         )
-    used = {groups[number] for pair in sides for number in pair}
+    examples, references = examples[:pieces], references[:pieces]
+    used = {groups[number] for number in (*examples, *references)}
+    others = [n for n, group in enumerate(groups) if group not in used and not unseen[n]]
     return Draw(
-        tuple(Example(tables[n], _caption(rows[n]), kinds[n]) for n, _ in sides),
-        tuple(tables[n] for _, n in sides),
-        tuple(table for table, group in zip(tables, groups, strict=True) if group not in used),
+        tuple(Example(tables[n], _caption(rows[n]), kinds[n]) for n in examples),
+        tuple(tables[n] for n in references),
+        tuple(tables[n] for n in others),
     )
+
+
+def _dealt(queues: Sequence[Sequence[int]]) -> Iterator[int]:
+    """One of each queue in turn, as long as any lasts."""
+    return (number for turn in itertools.zip_longest(*queues) for number in turn if number is not None)
+
+
+def _ends_with(location: str, names: Collection[str]) -> bool:
+    """Whether a location is one of the names, or one of them in a folder above it."""
+    parts = Path(location).parts
+    return any("/".join(parts[start:]) in names for start in range(len(parts)))
 
 
 def _kind(row: Mapping[str, Any], folders: bool) -> str:
@@ -110,6 +135,10 @@ class Outputs:
     wanted: tuple[tuple[int, ...], ...]
     """Programs of the pieces that the captions describe."""
 
+    def against(self, dealt: Sequence[int]) -> "Outputs":
+        """The same music, held against the captions of others."""
+        return Outputs(self.tables, tuple(self.captions[n] for n in dealt), tuple(self.wanted[n] for n in dealt))
+
 
 def degrade(examples: Sequence[Example], ngram: Ngram, seed: int) -> dict[str, Outputs]:
     """All of SETS, of as many pieces each; place i is about example i, so that sets can be compared piece by piece.
@@ -128,14 +157,23 @@ def degrade(examples: Sequence[Example], ngram: Ngram, seed: int) -> dict[str, O
     programs = tuple(tuple(table.programs()) for table in tables)
     dealt = _deranged(len(examples), rng)
     others = tuple(tables[_of_another_kind(examples, place, rng)] for place in range(len(examples)))
+    real = Outputs(tables, captions, programs)
     return {
-        REAL: Outputs(tables, captions, programs),
-        SHUFFLED: Outputs(tables, tuple(captions[n] for n in dealt), tuple(programs[n] for n in dealt)),
+        REAL: real,
+        SHUFFLED: real.against(dealt),
         OTHER: Outputs(others, captions, programs),
         SCRAMBLED: Outputs(tuple(scrambled(table, rng) for table in tables), captions, programs),
         NOISE: Outputs(tuple(noise(table, rng) for table in tables), captions, programs),
         NGRAM: Outputs(tuple(ngram.sample(len(table), rng) for table in tables), captions, programs),
     }
+
+
+def written(name: str, tables: Sequence[NoteTable], examples: Sequence[Example], seed: int) -> dict[str, Outputs]:
+    """Sets of what a model wrote for the examples' captions: as it is, and with captions shuffled as in SHUFFLED."""
+    captions = tuple(example.caption for example in examples)
+    outputs = Outputs(tuple(tables), captions, tuple(tuple(example.notes.programs()) for example in examples))
+    dealt = _deranged(len(examples), np.random.default_rng(seed))
+    return {name: outputs, f"{name}, {SHUFFLED}": outputs.against(dealt)}
 
 
 def scrambled(notes: NoteTable, rng: np.random.Generator) -> NoteTable:

@@ -112,6 +112,8 @@ class Finding:
     """Beside the real pieces."""
     steps: Mapping[str, Gap]
     """Beside the set before it in LADDER."""
+    asked: Mapping[tuple[str, str], Gap]
+    """Of the pairs that were asked for, the second beside the first."""
 
     @property
     def kept(self) -> bool:
@@ -125,7 +127,9 @@ class Finding:
         return REAL[0] + "".join(signs)
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"claims": sorted(self.claims), "kept": self.kept, "order": self.order()}
+        asked = {f"{second} beside {first}": dataclasses.asdict(gap) for (first, second), gap in self.asked.items()}
+        known = {"claims": sorted(self.claims), "kept": self.kept, "order": self.order(), "asked": asked}
+        return dataclasses.asdict(dataclasses.replace(self, asked={})) | known
 
 
 def count(tables: Sequence[NoteTable]) -> tuple[Unigram, Ngram]:
@@ -146,15 +150,17 @@ def find(
     ngram: Ngram,
     seed: int,
     report: Callable[[str], None],
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> list[Finding]:
     """Takes every measure of every set, but for those that fewer than LEAST_ITEMS pieces of one have.
 
     Args:
-        sets: of :func:`~midillm_jax.evaluation.degraded.degrade`.
+        sets: of :func:`~midillm_jax.evaluation.degraded.degrade`, and of what models wrote, if any.
         references: real pieces, none of which is among the sets, that likeness is measured by.
         unigram, ngram: counted on pieces that are not among the sets.
         seed: of the resamples.
         report: called with the name of each set before it is measured.
+        pairs: of sets that are to be compared too, the one that should be better first.
     """
     real = [quality.values(quality.measure(table)) for table in references]
     statistics: dict[str, Statistics] = {}
@@ -170,14 +176,17 @@ def find(
         statistics[name] = _as_asked(outputs) | of_music[outputs.tables]
     items = len(sets[REAL].tables)
     return [
-        _finding(name, measure, {each: statistics[each][name] for each in sets}, items, seed)
+        _finding(name, measure, {each: statistics[each][name] for each in sets}, items, seed, pairs)
         for name, measure in MEASURES.items()
         if all(name in every for every in statistics.values())
     ]
 
 
-def _finding(name: str, measure: Measure, statistics: Statistics, items: int, seed: int) -> Finding:
-    pairs = [*((REAL, each) for each in statistics if each != REAL), *itertools.pairwise(LADDER)]
+def _finding(
+    name: str, measure: Measure, statistics: Statistics, items: int, seed: int, asked: Sequence[tuple[str, str]]
+) -> Finding:
+    beside_real = [(REAL, each) for each in statistics if each != REAL]
+    pairs = [*beside_real, *itertools.pairwise(LADDER), *asked]
     sign = -1 if measure.better == "more" else 1
 
     def columns(weights: np.ndarray) -> np.ndarray:
@@ -186,14 +195,15 @@ def _finding(name: str, measure: Measure, statistics: Statistics, items: int, se
 
     found = bootstrap(columns, items, seed)
     gaps = [_gap(interval, measure.better, items) for interval in found[len(statistics) :]]
-    others = len(statistics) - 1
+    steps, rest = gaps[len(beside_real) :], gaps[len(beside_real) + len(LADDER) - 1 :]
     return Finding(
         measure=name,
         better=measure.better,
         claims=measure.claims,
         scores=dict(zip(statistics, found, strict=False)),
-        gaps={pair[1]: gap for pair, gap in zip(pairs[:others], gaps[:others], strict=True)},
-        steps={pair[1]: gap for pair, gap in zip(pairs[others:], gaps[others:], strict=True)},
+        gaps={pair[1]: gap for pair, gap in zip(beside_real, gaps, strict=False)},
+        steps=dict(zip(LADDER[1:], steps, strict=False)),
+        asked=dict(zip(asked, rest, strict=True)),
     )
 
 

@@ -20,6 +20,7 @@ from midillm_jax.evaluation.degraded import (
     draw,
     noise,
     scrambled,
+    written,
 )
 from midillm_jax.evaluation.likelihood import cut
 from midillm_jax.evaluation.ngram import Ngram
@@ -93,7 +94,8 @@ def test_pieces_of_one_kind_have_no_other_genre() -> None:
         degrade([Example(melody(n, 0), "", "a") for n in range(2)], Ngram(), seed=0)
 
 
-def test_no_two_parts_of_a_draw_share_a_group(tmp_path: Path) -> None:
+@pytest.fixture
+def captions(tmp_path: Path) -> Path:
     """Three kinds of 30 groups of two pieces, an instrument a group; one kind's are too short to be drawn."""
     rows = []
     for at, (kind, notes) in enumerate((("waltz", 40), ("march", 40), ("jingle", 10))):
@@ -103,8 +105,12 @@ def test_no_two_parts_of_a_draw_share_a_group(tmp_path: Path) -> None:
             location = f"{kind}/{number}.mid"
             (tmp_path / location).write_bytes(write_midi(melody(number, group, notes)))
             rows.append({"location": location, "caption": [f"number {group}"], "group": f"group {group}"})
-    captions = tmp_path / "captions.jsonl"
-    captions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "captions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_no_two_parts_of_a_draw_share_a_group(captions: Path) -> None:
     drawn = draw(captions, 10, seed=0)
     assert sorted(example.kind for example in drawn.examples) == ["march"] * 5 + ["waltz"] * 5
     assert all(example.caption == f"number {example.notes.programs()[0]}" for example in drawn.examples)
@@ -119,3 +125,30 @@ def test_no_two_parts_of_a_draw_share_a_group(tmp_path: Path) -> None:
     assert len(others) == 180 - 2 * 20, "the drawn groups' second pieces are left out"
     with pytest.raises(UserError, match="10 of 180 pieces can be drawn, with a reference each; expected 11"):
         draw(captions, 11, seed=0)
+
+
+def test_what_a_model_learned_from_is_no_example(captions: Path) -> None:
+    """Held out are both pieces of three groups of each kind, one kind's by a longer path than the captions give."""
+    held_out = {f"{kind}/{number}.mid" for kind in ("waltz", "jingle") for number in range(6)}
+    rows = [json.loads(line) for line in captions.read_text().splitlines()]
+    for row in rows:
+        row["location"] = f"../{captions.parent.name}/{row['location']}"
+    captions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    drawn = draw(captions, 3, seed=0, held_out=held_out)
+    assert sorted(example.notes.programs()[0] for example in drawn.examples) == [0, 1, 2]
+    learned = [table.programs()[0] for table in (*drawn.references, *drawn.others)]
+    assert not {0, 1, 2, 60, 61, 62} & {*learned}
+    assert len(drawn.references) == 3
+    assert len(drawn.others) == 180 - 12 - 2 * 3
+    with pytest.raises(UserError, match="3 of 180 pieces can be drawn"):
+        draw(captions, 4, seed=0, held_out=held_out)
+
+
+def test_what_a_model_wrote_is_held_against_the_same_captions_as_real_music() -> None:
+    examples = [Example(melody(n, n), f"caption {n}", str(n % 2)) for n in range(10)]
+    music = [melody(100 + n, 3) for n in range(10)]
+    own, dealt = written("mine", music, examples, seed=5).values()
+    sets = degrade(examples, Ngram(), seed=5)
+    assert own.tables == dealt.tables == tuple(music)
+    assert (own.captions, own.wanted) == (sets[REAL].captions, sets[REAL].wanted)
+    assert (dealt.captions, dealt.wanted) == (sets[SHUFFLED].captions, sets[SHUFFLED].wanted)

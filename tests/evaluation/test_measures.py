@@ -1,6 +1,7 @@
 """What a measure claims to see it does see: on the made-up band, or on the corpus in MIDILLM_CORPUS_DIR."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,20 @@ import pytest
 from midillm_jax.data.captioning import caption_files
 from midillm_jax.data.demo import write_band
 from midillm_jax.evaluation import degraded, intervals
-from midillm_jax.evaluation.degraded import LADDER, NOISE, OTHER, REAL, SCRAMBLED, SETS, SHUFFLED, Draw, Example
+from midillm_jax.evaluation.degraded import LADDER, NGRAM, NOISE, OTHER, REAL, SCRAMBLED, SETS, SHUFFLED, Draw, Example
 from midillm_jax.evaluation.measures import MEASURES, Finding, count, find
 from midillm_jax.music.instruments import CAPTION_WORDS
 from midillm_jax.music.midi import NoteTable
 
 
-def findings(drawn: Draw) -> dict[str, Finding]:
+def findings(drawn: Draw, model: Sequence[NoteTable] | None = None) -> dict[str, Finding]:
     unigram, ngram = count(drawn.others)
     sets = degraded.degrade(drawn.examples, ngram, seed=0)
-    found = find(sets, drawn.references, unigram, ngram, 0, lambda name: None)
+    pairs = []
+    if model is not None:
+        sets |= degraded.written("model", model, drawn.examples, seed=0)
+        pairs = [("model", f"model, {SHUFFLED}"), ("model", NGRAM)]
+    found = find(sets, drawn.references, unigram, ngram, 0, lambda name: None, pairs)
     return {finding.measure: finding for finding in found}
 
 
@@ -68,7 +73,10 @@ def melody(rng: np.random.Generator, program: int) -> NoteTable:
 
 @pytest.fixture(scope="module")
 def on_melodies() -> dict[str, Finding]:
-    """Sixteen melodies, each asking for its own instrument by its caption; a tenth of the resamples will do."""
+    """Sixteen melodies, each asking for its own instrument by its caption; a tenth of the resamples will do.
+
+    The model plays other notes on the instrument that it is asked for.
+    """
     rng = np.random.default_rng(0)
     programs = [0, 6, 11, 13, 21, 24, 32, 40, 46, 56, 58, 65, 68, 71, 73, 79]
     examples = tuple(
@@ -77,7 +85,8 @@ def on_melodies() -> dict[str, Finding]:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(intervals, "RESAMPLES", 400)
-        return findings(Draw(examples, *(tuple(melody(rng, n) for n in programs) for _ in range(2))))
+        drawn = Draw(examples, *(tuple(melody(rng, n) for n in programs) for _ in range(2)))
+        return findings(drawn, [melody(rng, n) for n in programs])
 
 
 def test_claims_are_about_the_sets_that_there_are() -> None:
@@ -106,6 +115,20 @@ def test_a_measure_of_music_alone_does_not_see_captions(on_melodies: dict[str, F
     assert on_melodies["mean: scale_consistency"].scores[REAL].value == 1
     assert on_melodies["mean: scale_consistency"].order() == "r = c = o = p # n", "another value, neither side better"
     assert on_melodies["overlapped area: scale_consistency"].gaps[NOISE].seen
+
+
+def test_a_model_is_beside_its_shuffled_captions_and_the_5_gram(on_melodies: dict[str, Finding]) -> None:
+    found = on_melodies["as asked: instrument_f1"]
+    assert found.scores["model"].value == 1
+    assert found.scores[f"model, {SHUFFLED}"].value == 0
+    assert not found.gaps["model"].seen, "as good as real music"
+    assert found.asked["model", f"model, {SHUFFLED}"].seen
+    assert found.asked["model", NGRAM].seen
+    groove = on_melodies["overlapped area: groove_consistency"]
+    assert not groove.asked["model", f"model, {SHUFFLED}"].seen, "captions play no part"
+    beside = found.to_json()["asked"]
+    assert list(beside) == [f"model, {SHUFFLED} beside model", "5-gram beside model"]
+    assert beside["5-gram beside model"]["seen"] is True
 
 
 def test_too_few_pieces_tell_nothing() -> None:
