@@ -159,7 +159,7 @@ def _drums(drums: DrumsAsAsked, prompts: str) -> str:
 
 def _instruments(score: InstrumentsAsAsked) -> str:
     return _score(
-        "Instruments as asked",
+        "Instruments of the piece described",
         "F1, more is better",
         _chip(score.wins, score.better_by, 100, "points"),
         [

@@ -14,17 +14,18 @@ CONTROLS = {
     "drums": "drums",
     "meter": "meter: duple, triple or compound",
     "length": "length, within a quarter",
-    "instrument_precision": "instruments: of those played, wanted",
-    "instrument_recall": "instruments: of those wanted, played",
-    "instrument_f1": "instruments: F1",
+    "instrument_precision": "instruments that the prompt names: of those played, named",
+    "instrument_recall": "instruments that the prompt names: of those named, played",
+    "instrument_f1": "instruments that the prompt names: F1",
 }
 """How the measures of control.py are called on the page."""
 
 
 def controls(scores: MusicScores) -> str:
-    """A row a measure that any prompt asks for."""
+    """A row a measure that any prompt asks for, but for the drums, which have a card of their own on the page."""
     ceiling = {measure.name: measure for measure in scores.ceiling.measures}
-    rows = "".join(_control(measure, ceiling.get(measure.name)) for measure in scores.control.measures)
+    shown = [measure for measure in scores.control.measures if measure.name != "drums"]
+    rows = "".join(_control(measure, ceiling.get(measure.name)) for measure in shown)
     if not rows:
         return ""
     head = "".join(

@@ -18,7 +18,7 @@ from midillm_jax.evaluation.report import Report, ReportPiece, render
 from midillm_jax.evaluation.symbolic import drums_as_asked, instruments_as_asked
 from midillm_jax.music.midi import NoteTable
 
-PROMPTS = ["A <script>alert('x')</script> waltz & more", 'Drums "loud" <b>now</b>', "plain"]
+PROMPTS = ["A <script>alert('x')</script> waltz & more", 'Drums "loud" <b>now</b>', "plain piano"]
 LOG = """step,kind,loss,text_loss,bits_per_note
 10,train,3.0,2.5,20.0
 10,validation,3.1,2.6,21.0
@@ -140,10 +140,12 @@ def test_verdicts_are_in_words(tmp_path: Path) -> None:
 
 
 def test_what_was_asked_for_and_what_real_music_is_like_are_tables(tmp_path: Path) -> None:
-    """One prompt of three wants drums, which all three play; the real piece is drums alone as its caption says."""
+    """One prompt of three names an instrument, which none plays: all three are drums, which have a card of their own."""
     words = " ".join(Page(page_of(tmp_path)).words.split())
     assert "real pieces, their own captions" in words
-    assert "drums1100 % [100, 100]100 % [100, 100]0 % [0, 0]100 % [100, 100]" in words
+    assert "instruments that the prompt names: of those named, played10 % [0, 0]0 % [0, 0]0 % [0, 0]" in words
+    assert "drums1" not in words, "not in the table"
+    assert words.count("Drums as askedshare of pieces") == 1
     assert "tempo" not in words.split("asked for")[1].split("Tempo and meter")[0], "no prompt says how fast"
     assert "overlapped area" in words
 
