@@ -61,6 +61,8 @@ class Arguments:
     """No note starts later than this."""
     max_notes: int = MusicRequest.max_notes
     """Notes a piece has at most."""
+    guidance: float = MusicRequest.guidance
+    """How much the prompt counts in the music: 1 as trained, 2 to 5 more, at twice the work (jax engine only)."""
     ids: Path | None = None
     """Names of the only pieces to score, those of a published set: one a line, or MidiCaps' train.json, whose column
     test_set counts. They may be of the test split."""
@@ -230,7 +232,7 @@ def _evaluate(arguments: list[str]) -> None:
         seed=chosen.seed,
         show=chosen.show,
         runs=chosen.runs,
-        sampling=Sampling(chosen.temperature, chosen.top_p, chosen.max_notes, chosen.seconds),
+        sampling=Sampling(chosen.temperature, chosen.top_p, chosen.max_notes, chosen.seconds, chosen.guidance),
         ids=chosen.ids,
         further=further.Settings(chosen.text, chosen.text_tokens, chosen.base, chosen.near_duplicates),
         references=chosen.references,

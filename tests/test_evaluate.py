@@ -199,8 +199,11 @@ def test_other_prompts_in_the_same_folder(
     prompts.write_text(f"a waltz with drums\n\n{seen}\nsomething slow\n")
     out = tmp_path / "out"
     shutil.copytree(evaluated, out)
-    evaluate.main(arguments(corpus, out, "--prompts-file", str(prompts), "--show", "1"))
+    evaluate.main(arguments(corpus, out, "--prompts-file", str(prompts), "--show", "1", "--guidance", "2"))
     found = results(out)
+    assert found["inputs"]["sampling"]["guidance"] == 2
+    assert "guidance <b>2</b>" in (out / "index.html").read_text()
+    assert json.loads((out / "pieces" / "000.json").read_text())["request"]["guidance"] == 2
     assert [piece["prompt"] for piece in found["pieces"]] == ["a waltz with drums", seen, "something slow"]
     assert (found["drums_as_asked"]["prompts"], found["drums_as_asked"]["silent_prompts"]) == (1, 1)
     assert found["instruments_as_asked"] is None
@@ -319,6 +322,7 @@ def test_a_model_beside_music_that_was_given(
         (["--text", "nowhere"], "nowhere"),
         (["--base", "nowhere"], "--base nowhere: the distance is taken on text; give --text too"),
         (["--top-p", "0"], "top_p is 0"),
+        (["--guidance", "-1"], "guidance is -1"),
         (["--seed", "-1"], "seed is -1"),
         (["--references", "nowhere"], "nowhere: no such folder"),
         (["--embedding", "vggish"], "--embedding vggish: no such network"),

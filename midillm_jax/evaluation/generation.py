@@ -44,6 +44,8 @@ class Sampling:
     top_p: float
     max_notes: int
     max_seconds: float
+    guidance: float = 1.0
+    """How much the prompt counts, as MusicRequest has it."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,7 @@ from midillm_jax.model import hf_config
 from midillm_jax.text.prompt import music_room, prompt_ids
 from midillm_jax.text.tokenizer import Tokenizer, load_tokenizer
 
-FORMAT = 5
+FORMAT = 6
 """Of results.json; raised when a score changes its meaning, so that results of an older one are not taken for it."""
 PAGE, RESULTS, LIKELIHOOD = "index.html", "results.json", "likelihood.json"
 
@@ -333,6 +333,8 @@ def _facts(settings: Settings, prompts: Sequence[Prompt] | None) -> dict[str, st
         "top-p": f"{sampling.top_p:g}",
         "at most": f"{sampling.max_notes} notes and {sampling.max_seconds:g} s",
     }
+    if sampling.guidance != 1:
+        facts["guidance"] = f"{sampling.guidance:g}"
     if settings.ids is not None:
         facts["named set"] = settings.ids.name
     if prompts is not None:

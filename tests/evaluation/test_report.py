@@ -140,7 +140,7 @@ def test_verdicts_are_in_words(tmp_path: Path) -> None:
 
 
 def test_what_was_asked_for_and_what_real_music_is_like_are_tables(tmp_path: Path) -> None:
-    """One prompt of three names an instrument, which none plays: all three are drums, which have a card of their own."""
+    """One prompt of three names an instrument, which none plays: they are drums, which have a card of their own."""
     words = " ".join(Page(page_of(tmp_path)).words.split())
     assert "real pieces, their own captions" in words
     assert "instruments that the prompt names: of those named, played10 % [0, 0]0 % [0, 0]0 % [0, 0]" in words
