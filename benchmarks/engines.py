@@ -6,7 +6,7 @@
 MODEL is best one that was never trained, whose every id is about as likely as the next: ``--make MODEL`` writes one of
 the demo's shape (8 M parameters) with a context of 2,112 tokens, and MODEL-gguf for llama.cpp, where jax is. Half of
 the requests carry limits (programs, an end) or controls. Each piece has to keep to the grammar by the words of
-``grammar.check``, which shares no code with the masks, to decode to notes, and to have its onsets in order. Prints one
+``grammar_check``, which shares no code with the masks, to decode to notes, and to have its onsets in order. Prints one
 line; exits 1 if any piece fails.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from midillm_jax.inference.compose import load_model
 from midillm_jax.inference.request import TokenRequest
-from midillm_jax.music import grammar
+from midillm_jax.music import grammar, grammar_check
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.vocab import AUTOREGRESS, CONTROL_OFFSET, DURATION_OFFSET, NOTE_OFFSET
 
@@ -84,7 +84,7 @@ def fault(ids: np.ndarray, request: TokenRequest) -> str | None:
     """What is wrong with a piece, or None."""
     if len(ids) == 0 or len(ids) % 3 or len(ids) // 3 > request.max_triples:
         return f"{len(ids)} ids"
-    if (wrong := grammar.check(ids, request.limits)) is not None:
+    if (wrong := grammar_check.check(ids, request.limits)) is not None:
         return wrong.partition(": ")[2]
     onsets = decode_notes(ids).onsets
     return None if (np.diff(onsets) >= 0).all() else "onsets step back"

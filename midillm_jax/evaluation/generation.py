@@ -23,7 +23,7 @@ from midillm_jax.files import write_whole
 from midillm_jax.inference.compose import MusicModel, token_requests
 from midillm_jax.inference.engine import Progress
 from midillm_jax.inference.request import MusicRequest, TokenRequest
-from midillm_jax.music import grammar
+from midillm_jax.music import grammar_check
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable, write_midi
 from midillm_jax.music.vocab import SEPARATOR
@@ -120,7 +120,7 @@ def generate(
             written = model.engine.generate([asked[index] for index in part], tell)
             how = Written(model.engine.name, clock.seconds / len(part))
             for index, ids in zip(part, written, strict=True):
-                reason = grammar.check(ids, asked[index].limits)
+                reason = grammar_check.check(ids, asked[index].limits)
                 if reason is not None:
                     raise RuntimeError(f"engine {model.engine.name} wrote ids outside the grammar: {reason}")
                 _store(folder, index, keys[index], requests[index], ids, how)

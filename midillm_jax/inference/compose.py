@@ -16,7 +16,7 @@ from midillm_jax.inference.engine import Engine, Progress
 from midillm_jax.inference.request import MusicRequest, TokenRequest, check_sampling
 from midillm_jax.model import hf_config, hub
 from midillm_jax.model.hf_folder import GGUF_FILE
-from midillm_jax.music import grammar
+from midillm_jax.music import grammar_check
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.timing import midi_file
@@ -266,7 +266,7 @@ def composition(engine: Engine, request: TokenRequest, written: np.ndarray) -> C
     Raises:
         RuntimeError: it breaks the grammar.
     """
-    reason = grammar.check(written, request.limits)
+    reason = grammar_check.check(written, request.limits)
     if reason is not None:
         raise RuntimeError(f"engine {engine.name} wrote ids outside the grammar: {reason}")
     table = decode_notes(written)

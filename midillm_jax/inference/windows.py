@@ -16,7 +16,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.inference.compose import MusicModel, guidance
 from midillm_jax.inference.engine import Stage
 from midillm_jax.inference.request import MAX_SEEDS, MusicRequest, TokenRequest
-from midillm_jax.music import anticipation, grammar
+from midillm_jax.music import anticipation, grammar_check
 from midillm_jax.music.grammar import Limits
 from midillm_jax.music.vocab import (
     ANTICIPATE,
@@ -251,7 +251,7 @@ def _ended(model: MusicModel, output: _Output, place: Place) -> bool | None:
     assert output.window is not None
     (origin, request), written = output.window, np.concatenate(output.written)
     sequence = np.concatenate((np.array(request.history, np.int32), written))
-    reason = grammar.check(sequence, request.limits, len(request.history))
+    reason = grammar_check.check(sequence, request.limits, len(request.history))
     if reason is not None:
         raise RuntimeError(f"engine {model.engine.name} wrote ids outside the grammar: {reason}")
     if place.max_notes is not None and sum(map(len, output.notes)) // 3 >= place.max_notes:

@@ -30,7 +30,7 @@ from midillm_jax.inference.jax_engine import Compiled, JaxEngine
 from midillm_jax.inference.request import MusicRequest, TokenRequest
 from midillm_jax.model import finetune, sharding
 from midillm_jax.model.llama import Definition, Execution, Params
-from midillm_jax.music import grammar, render
+from midillm_jax.music import grammar_check, render
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.signatures import Signatures, signatures
@@ -211,7 +211,7 @@ def _requests(training: Training) -> list[TokenRequest]:
 
 def _sample(prompt: str, request: TokenRequest, ids: np.ndarray) -> Sample:
     table = decode_notes(ids)
-    valid = grammar.check(ids, request.limits) is None and len(table) > 0
+    valid = grammar_check.check(ids, request.limits) is None and len(table) > 0
     return Sample(prompt, valid, table, signatures(table))
 
 

@@ -32,7 +32,7 @@ from midillm_jax.data.shards import (
 )
 from midillm_jax.data.windows import split_record_id
 from midillm_jax.errors import UserError
-from midillm_jax.music import grammar
+from midillm_jax.music import grammar_check
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.vocab import AUTOREGRESS, CONTROL_OFFSET, NOTE_OFFSET, REST, SEPARATOR
@@ -221,7 +221,7 @@ def test_rows_hold_the_pieces_that_they_say(data: DataConfig) -> None:
             folder, record = split_record_id(int(segment["record_ids"][0]))
             original = unpack_piece(readers[folder][record])
             ids = segment["tokens"][segment["slot"] >= 0] - TEXT_VOCAB
-            assert grammar.check(ids) is None
+            assert grammar_check.check(ids) is None
             heard = decode_notes(ids)
             names = ("onsets", "durations", "notes")
             rows = np.stack([getattr(heard, name) for name in names], 1)
@@ -251,7 +251,7 @@ def test_augmented_rows_hold_the_notes_of_their_pieces(data: DataConfig) -> None
             folder, number = split_record_id(int(segment["record_ids"][0]))
             original = unpack_piece(readers[folder][number]).notes
             ids = segment["tokens"][segment["slot"] >= 0] - TEXT_VOCAB
-            assert grammar.check(ids) is None
+            assert grammar_check.check(ids) is None
             table = decode_notes(ids)
             heard = list(zip(table.onsets.tolist(), table.durations.tolist(), table.notes.tolist(), strict=True))
             is_event = ids[2::3] < REST

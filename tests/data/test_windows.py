@@ -30,7 +30,7 @@ from midillm_jax.data.windows import (
     record_id,
     split_record_id,
 )
-from midillm_jax.music import grammar
+from midillm_jax.music import grammar_check
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.vocab import ANTICIPATE, AUTOREGRESS, CONTROL_OFFSET, NOTE_OFFSET, REST, SEPARATOR
@@ -120,7 +120,7 @@ def test_a_piece_that_fits_is_shown_whole_and_closed(tmp_path: Path, tokenizer: 
     assert ids[2::3].tolist().count(REST) == 1 + 6
     assert ids[-3:].tolist() == [SEPARATOR] * 3
     assert note_rows(decode_notes(ids)) == note_rows(piece.notes)
-    assert grammar.check(ids) is None
+    assert grammar_check.check(ids) is None
     assert segment.loss_weights.tolist() == [0, 0] + [1] * len(ids)
 
 
@@ -132,7 +132,7 @@ def test_silence_in_front_is_kept_up_to_five_seconds(
     (stretch,) = Drawer(tmp_path, piece, tokenizer).draw()
     ids = music_ids(stretch.segment())
     assert note_rows(decode_notes(ids)) == note_rows(piece.notes, shift)
-    assert grammar.check(ids) is None  # no REST opens a piece
+    assert grammar_check.check(ids) is None  # no REST opens a piece
 
 
 def test_a_long_piece_is_seen_through_windows_that_fill_a_row(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -206,14 +206,14 @@ def test_cutting_loses_no_note_and_gives_music_of_its_own(tmp_path: Path, tokeni
         segment, rest = cut
         assert space - 3 < stretch.lead + len(segment) <= space
         ids = music_ids(segment)
-        assert grammar.check(ids) is None
+        assert grammar_check.check(ids) is None
         assert ids[-1] != SEPARATOR
         assert segment.tokens[: len(prompt)].tolist() == prompt
         heard += note_rows(decode_notes(ids), -origin)
         origin = int(piece.notes.onsets[len(heard)])
         stretch = rest
     ids = music_ids(stretch.segment())
-    assert grammar.check(ids) is None
+    assert grammar_check.check(ids) is None
     assert ids[-3:].tolist() == [SEPARATOR] * 3
     heard += note_rows(decode_notes(ids), -origin)
     assert heard == note_rows(piece.notes)
@@ -239,7 +239,7 @@ def test_what_a_cut_left_fits_a_row(tmp_path: Path, tokenizer: Tokenizer, kind: 
             segment = stretch.segment()
             assert len(segment) + stretch.lead == stretch.size
             ids = music_ids(segment)
-            assert grammar.check(ids) is None
+            assert grammar_check.check(ids) is None
             assert (ids[2::3] < REST).any()
             assert (ids[-1] == SEPARATOR) <= stretch.whole
             clipped += not stretch.whole
@@ -276,7 +276,7 @@ def test_controls_come_as_the_grammar_asks_and_lose_nothing(tmp_path: Path, toke
     ):
         segment = stretch.segment()
         ids = music_ids(segment)
-        assert grammar.check(ids) is None
+        assert grammar_check.check(ids) is None
         controls = ids[2::3][:-1] >= CONTROL_OFFSET
         assert flag(segment) == (ANTICIPATE if controls.any() else AUTOREGRESS)
         assert not controls.all()
@@ -285,8 +285,8 @@ def test_controls_come_as_the_grammar_asks_and_lose_nothing(tmp_path: Path, toke
         # Cut anywhere, both parts are well-formed, and what follows the cut is complete.
         for space in (100, 333):
             part, rest = stretch.cut(space) or pytest.fail("too short to cut")
-            assert grammar.check(music_ids(part)) is None
-            assert grammar.check(music_ids(rest.segment())) is None
+            assert grammar_check.check(music_ids(part)) is None
+            assert grammar_check.check(music_ids(rest.segment())) is None
             later = set(note_rows(decode_notes(music_ids(rest.segment())), -int(rest.events[0])))
             assert {row for row in note_rows(piece.notes) if row[0] > rest.events[0]} <= later
     assert anticipated > 70
@@ -297,7 +297,7 @@ def test_a_row_that_controls_overfill_is_cut(tmp_path: Path, tokenizer: Tokenize
     for stretch in Drawer(tmp_path, piece, tokenizer).draw(100, anticipation=AnticipationConfig(random=1.0)):
         assert stretch.size <= ROW // 3 * 3
         segment = stretch.segment()
-        assert grammar.check(music_ids(segment)) is None
+        assert grammar_check.check(music_ids(segment)) is None
         assert (music_ids(segment)[2::3] < REST).any()  # something is left to predict
 
 
@@ -384,7 +384,7 @@ def test_a_piece_is_stretched_as_a_whole(tmp_path: Path, tokenizer: Tokenizer) -
     factors = []
     for stretch in Drawer(tmp_path, piece, tokenizer).draw(200, tempo_stretch=0.25):
         ids = music_ids(stretch.segment())
-        assert grammar.check(ids) is None
+        assert grammar_check.check(ids) is None
         assert ids[-1] == SEPARATOR
         heard = decode_notes(ids)
         assert heard.notes.tolist() == piece.notes.notes.tolist()  # in their order
@@ -403,7 +403,7 @@ def test_a_stretched_window_fills_its_row(tmp_path: Path, tokenizer: Tokenizer) 
     rests = set()
     for stretch in Drawer(tmp_path, piece, tokenizer).draw(50, tempo_stretch=0.5, window_start="piece"):
         ids = music_ids(stretch.segment())
-        assert grammar.check(ids) is None
+        assert grammar_check.check(ids) is None
         rests.add(bool((ids[2::3] == REST).any()))
         # The row has no room for another rest and note, or their onset, 135 ticks on, would be beyond 10,000.
         assert len(ids) // 3 >= 168 or ids[-3] >= 10_000 - 135

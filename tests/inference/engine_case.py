@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from midillm_jax.inference.request import TokenRequest
-from midillm_jax.music import grammar
+from midillm_jax.music import grammar_check
 from midillm_jax.music.grammar import Limits
 
 PROMPTS = (
@@ -60,7 +60,7 @@ def fault(request: TokenRequest, ids: np.ndarray) -> str | None:
     if not 0 < len(ids) // 3 <= request.max_triples:
         return f"{len(ids)} ids"
     sequence = np.concatenate((np.array(request.history, np.int32), ids))
-    return grammar.check(sequence, request.limits, len(request.history))
+    return grammar_check.check(sequence, request.limits, len(request.history))
 
 
 def train(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from midillm_jax.inference.engine import Progress
 from midillm_jax.inference.request import MusicRequest
 from midillm_jax.model.hf_write import write_hf
 from midillm_jax.model.llama import INFERENCE, Definition
-from midillm_jax.music import grammar
+from midillm_jax.music import grammar_check
 from midillm_jax.music.amt import encode_midi
 from midillm_jax.music.vocab import AUTOREGRESS, SEPARATOR
 from midillm_jax.text.prompt import prompt_ids
@@ -45,7 +45,7 @@ def test_a_hundred_pieces_of_an_untrained_model_are_all_midi_files_with_notes(mo
         notes = [message for track in file.tracks for message in track if message.type == "note_on"]
         assert len(notes) == len(piece.table) >= 1
         assert len(encode_midi(piece.midi)) == 3 * len(piece.table)
-        assert grammar.check(piece.amt_ids) is None
+        assert grammar_check.check(piece.amt_ids) is None
     assert len({piece.midi for piece in composed.pieces}) == 100
 
 
@@ -152,7 +152,7 @@ def test_bfloat16_weights_compute_in_bfloat16(folder: Path, tmp_path: Path) -> N
     params = Definition(CONFIG, INFERENCE).init(jax.random.key(0))
     exported = write_hf(tmp_path / "half", CONFIG, params, load_model(folder).tokenizer, dtype="bfloat16")
     (piece,) = compose(load_model(exported), MusicRequest("a lute", max_notes=3)).pieces
-    assert grammar.check(piece.amt_ids) is None
+    assert grammar_check.check(piece.amt_ids) is None
 
 
 def test_folders_without_a_music_model_are_refused(folder: Path, tmp_path: Path) -> None:

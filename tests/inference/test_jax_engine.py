@@ -15,7 +15,7 @@ from midillm_jax.inference.engine import Progress, Written
 from midillm_jax.inference.jax_engine import JaxEngine
 from midillm_jax.inference.request import TokenRequest
 from midillm_jax.model.llama import INFERENCE, Definition, Params, head_table
-from midillm_jax.music import grammar
+from midillm_jax.music import grammar, grammar_check
 from midillm_jax.music.grammar import FREE, Limits
 from midillm_jax.music.vocab import (
     ANTICIPATE,
@@ -179,7 +179,7 @@ def test_controls_come_out_exactly_and_when_they_are_due(engine: JaxEngine) -> N
     wanted = controls(100, 450, 501, 5000, 9000)
     one = request(4, prompt=(1, 2, TEXT + ANTICIPATE), controls=wanted, max_triples=40)
     written = engine.generate([one])[0]
-    assert grammar.check(written, one.limits) is None
+    assert grammar_check.check(written, one.limits) is None
     assert written[:6].tolist() == list(wanted[:6]), "due before any event"
     triples = written.reshape(-1, 3)
     found = triples[(triples[:, 0] >= CONTROL_OFFSET) & (triples[:, 0] < SEPARATOR)]
@@ -226,7 +226,7 @@ def test_broken_weights_are_reported(params: Params) -> None:
 
 def test_tokens_never_leave_their_slot(engine: JaxEngine) -> None:
     for written in engine.generate([request(number, temperature=5.0, top_p=1.0) for number in range(8)]):
-        assert grammar.check(written) is None
+        assert grammar_check.check(written) is None
         assert written[NOTE_SLOT] >= NOTE_OFFSET
         assert written[ONSET_SLOT] < MAX_ONSET_TICKS
 

@@ -24,7 +24,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.inference.compose import compose, load_model
 from midillm_jax.inference.engine import Progress
 from midillm_jax.inference.request import MusicRequest, TokenRequest
-from midillm_jax.music import grammar
+from midillm_jax.music import grammar_check
 from midillm_jax.music.vocab import SEPARATOR
 from tests.inference import engine_case
 
@@ -226,7 +226,7 @@ def test_a_stock_server_answers_with_and_without_the_grammar(server: str, case: 
     assert status == 200
     for choice in answer["choices"]:
         ids = [token - 1024 for token in choice["token_ids"]]
-        assert grammar.check(ids[: len(ids) // 3 * 3]) is None
+        assert grammar_check.check(ids[: len(ids) // 3 * 3]) is None
 
 
 @pytest.mark.parametrize("argument", ["what", '{"pitch": 3}', '{"end_ticks": 0}', '{"controls": [1, 2, 3]}', 7])

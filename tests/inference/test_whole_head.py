@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from midillm_jax.inference import whole_head
-from midillm_jax.music import grammar
+from midillm_jax.music import grammar, grammar_check
 from midillm_jax.music.vocab import (
     ANTICIPATE,
     CONTROL_OFFSET,
@@ -62,7 +62,7 @@ def test_what_is_drawn_is_music_within_the_limits(walked: tuple[np.ndarray, np.n
         ids = walked[1][row:, row]
         ends = np.flatnonzero(ids == SEPARATOR)
         whole = ids[: ends[0] + 3] if len(ends) else ids[: len(ids) // 3 * 3]
-        assert grammar.check(whole[: len(whole) // 3 * 3], limits) is None
+        assert grammar_check.check(whole[: len(whole) // 3 * 3], limits) is None
     controls = [amt_id for amt_id in walked[1][:, 1].tolist() if CONTROL_OFFSET <= amt_id < SEPARATOR]
     assert controls[:6] == list(CONTROLS[1][:6])
 

@@ -8,7 +8,7 @@ from midillm_jax.inference import windows
 from midillm_jax.inference.compose import MusicModel, load_model
 from midillm_jax.inference.request import MusicRequest
 from midillm_jax.inference.windows import Place, write
-from midillm_jax.music import anticipation, grammar
+from midillm_jax.music import anticipation, grammar_check
 from midillm_jax.music.amt import encode_midi
 from midillm_jax.music.vocab import ANTICIPATE, AUTOREGRESS, CONTROL_OFFSET, DURATION_OFFSET, NOTE_OFFSET, REST
 from tests.inference.parts import band_files, untrained
@@ -68,7 +68,7 @@ def test_a_full_window_keeps_its_later_half_and_counts_from_there(model: MusicMo
     assert len(request.history) // 3 == room // 2
     assert request.history[0] == 0, "a window begins with a note"
     assert origin == 30_000 - 30 * (room // 2)
-    assert grammar.check(request.history) is None
+    assert grammar_check.check(request.history) is None
     assert request.max_triples == room - room // 2
     assert (request.limits.start_ticks, request.limits.end_ticks) == (30_000 - origin, 31_000 - origin)
 
@@ -80,7 +80,7 @@ def test_an_instrument_that_enters_late_waits_among_rests(model: MusicModel) -> 
     rests = history[history[:, 2] == REST]
     np.testing.assert_array_equal(rests[:, 0], np.arange(100, 1000, 100))
     assert history[0, 0] >= CONTROL_OFFSET, "nothing is silent before something is heard"
-    assert grammar.check(request.history) is None
+    assert grammar_check.check(request.history) is None
 
 
 def test_where_nothing_is_before_the_place_the_window_begins_there(model: MusicModel) -> None:

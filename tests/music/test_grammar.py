@@ -1,4 +1,4 @@
-"""The grammar: what it lets through, what it refuses, and that every library runs it alike."""
+"""The grammar, its masks and its check: what they let through and refuse, and that every library runs it alike."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 
 from midillm_jax.data.demo import write_band
 from midillm_jax.errors import UserError
-from midillm_jax.music import anticipation, grammar
+from midillm_jax.music import anticipation, grammar, grammar_check
 from midillm_jax.music.amt import encode_midi
 from midillm_jax.music.grammar import FREE, Limits
 from midillm_jax.music.midi import MidiError
@@ -131,7 +131,7 @@ def test_random_walks_pass_the_check_and_keep_to_their_limits(seed: int) -> None
     sequences = walk(rng, limits, controls, 150)
     seen: set[int] = set()
     for sequence, bound, wanted in zip(sequences, limits, controls, strict=True):
-        assert grammar.check(sequence, bound) is None
+        assert grammar_check.check(sequence, bound) is None
         written = [amt_id for amt_id in sequence if CONTROL_OFFSET <= amt_id < SEPARATOR]
         triples = sorted(np.reshape(wanted, (-1, 3)).tolist(), key=lambda triple: triple[0])
         assert written == [amt_id for triple in triples for amt_id in triple][: len(written)]
@@ -180,21 +180,21 @@ ILL_FORMED = {
 
 @pytest.mark.parametrize("name", WELL_FORMED)
 def test_well_formed_sequences_pass_both(name: str) -> None:
-    assert grammar.check(WELL_FORMED[name]) is None
+    assert grammar_check.check(WELL_FORMED[name]) is None
     assert accepts(WELL_FORMED[name])
 
 
 @pytest.mark.parametrize("name", ILL_FORMED)
 def test_ill_formed_sequences_fail_both_and_the_reason_says_where(name: str) -> None:
     sequence, where = ILL_FORMED[name]
-    reason = grammar.check(sequence)
+    reason = grammar_check.check(sequence)
     assert reason is not None
     assert where in reason
     assert not accepts(sequence, controls=[])
 
 
 def test_check_names_a_broken_off_triple() -> None:
-    reason = grammar.check([*note(0), 5])
+    reason = grammar_check.check([*note(0), 5])
     assert reason is not None
     assert "ends inside triple 1" in reason
 
@@ -209,7 +209,7 @@ def test_check_names_a_broken_off_triple() -> None:
     ],
 )
 def test_check_knows_when_a_control_is_due(sequence: list[int], fault: str) -> None:
-    assert grammar.check(sequence) == fault
+    assert grammar_check.check(sequence) == fault
 
 
 @pytest.mark.parametrize(
@@ -232,19 +232,19 @@ def test_limits(limits: Limits, inside: list[int], beyond: list[int]) -> None:
         assert accepts(note(0) * 2 + CLOSE, limits)
     else:
         assert accepts(inside, limits)
-    assert grammar.check(inside, limits) is None
+    assert grammar_check.check(inside, limits) is None
     assert not accepts(beyond, limits)
-    assert grammar.check(beyond, limits) is not None
-    assert grammar.check(beyond, Limits(max_onsets_per_tick=99)) is None
+    assert grammar_check.check(beyond, limits) is not None
+    assert grammar_check.check(beyond, Limits(max_onsets_per_tick=99)) is None
 
 
 def test_a_history_is_not_held_to_the_limits_but_its_notes_count() -> None:
     limits = Limits(programs=(5,), start_ticks=100, end_ticks=300, max_notes=3)
     history, written = note(10) + note(20), note(100, program=5)
-    assert grammar.check(history + written, limits, len(history)) is None
-    assert "triple 0: onset 10 is before the start at 100" in str(grammar.check(history + written, limits))
-    assert "triple 2" in str(grammar.check(history + note(99, program=5), limits, len(history)))
-    assert grammar.check(history + written * 2, limits, len(history)) == "4 notes, at most 3 allowed"
+    assert grammar_check.check(history + written, limits, len(history)) is None
+    assert "triple 0: onset 10 is before the start at 100" in str(grammar_check.check(history + written, limits))
+    assert "triple 2" in str(grammar_check.check(history + note(99, program=5), limits, len(history)))
+    assert grammar_check.check(history + written * 2, limits, len(history)) == "4 notes, at most 3 allowed"
 
 
 def test_a_note_may_come_again_where_hardly_any_other_may_sound() -> None:
@@ -302,7 +302,7 @@ def test_controls_are_forced_in_time_order_and_exactly_when_due() -> None:
 def test_controls_do_not_move_time() -> None:
     controls = control(490)
     assert accepts(controls + note(0) + CLOSE, controls=controls)
-    assert grammar.check(controls + note(0) + CLOSE) is None
+    assert grammar_check.check(controls + note(0) + CLOSE) is None
 
 
 def test_a_walk_may_leave_off_anywhere_and_be_replayed() -> None:
@@ -344,7 +344,7 @@ def test_real_pieces_are_accepted_id_by_id(tmp_path: Path, augmented: bool) -> N
         sequence, controls = written(path.read_bytes(), rng, augmented)
         assert len(sequence) > 150
         assert bool(controls) == augmented
-        assert grammar.check(sequence) is None, path
+        assert grammar_check.check(sequence) is None, path
         assert accepts(sequence, controls=controls), path
 
 
@@ -355,7 +355,7 @@ def test_every_golden_piece_is_well_formed(golden_dir: Path) -> None:
             sequence, _ = written(path.read_bytes(), np.random.default_rng(0), augmented=False)
         except MidiError:
             continue
-        assert grammar.check(sequence) is None, path
+        assert grammar_check.check(sequence) is None, path
         checked += 1
     assert checked > 250
 
