@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,9 @@ from midillm_jax import prepare
 from midillm_jax.config import Config, SamplesConfig, Source
 from midillm_jax.data.batches import Batches
 from midillm_jax.data.packing import Batch
-from midillm_jax.data.rows import Part, RowMaker
 from midillm_jax.data.shards import ShardWriter, open_split, pack_piece, read_manifest, write_manifest
 from midillm_jax.errors import UserError
-from midillm_jax.training import chips, flops, held_out, loop, run_log
-from midillm_jax.training import step as steps
+from midillm_jax.training import chips, flops, held_out, loop, run_log, window
 from midillm_jax.training.loop import train
 from midillm_jax.training.weights import load_params
 
@@ -57,42 +56,31 @@ def test_a_run_logs_evaluates_and_saves(run: Config) -> None:
     assert list((folder / "tensorboard").iterdir())
 
 
-def wait_share(run: Config, monkeypatch: pytest.MonkeyPatch, *, making: float, stepping: float) -> float:
-    """Logged for the last three steps of a run in which a batch, and a step on the device, takes so many seconds."""
-    make, step = RowMaker.make, steps.train_step
+@pytest.mark.parametrize(("making", "stepping", "share"), [(3.0, 1.0, 0.75), (0.0, 2.0, 0.0), (2.0, 2.0, 0.5)])
+def test_waiting_for_data_is_seen_in_the_log(
+    run: Config, monkeypatch: pytest.MonkeyPatch, making: float, stepping: float, share: float
+) -> None:
+    """A batch and a step take so many seconds by a clock that nothing else moves; no step hides what a batch takes."""
+    now = 0.0
+    add, take = loop.Window.add, Batches.__next__
 
-    def slow_make(self: RowMaker) -> Part:
-        time.sleep(making)
-        return make(self)
+    def taken(self: Batches) -> Batch:
+        nonlocal now
+        now += making
+        return take(self)
 
-    def slow_step(*arguments: Any) -> Any:
-        state, sums = step(*arguments)
+    def added(self: loop.Window, values: Mapping[str, float]) -> None:
+        nonlocal now
+        now += stepping
+        add(self, values)
 
-        def wait(value: np.ndarray) -> np.ndarray:
-            time.sleep(stepping)
-            return np.asarray(value)
-
-        loss = sums["objective"]
-        return state, sums | {"objective": jax.pure_callback(wait, jax.ShapeDtypeStruct(loss.shape, loss.dtype), loss)}
-
-    monkeypatch.setattr(RowMaker, "make", slow_make)
-    if stepping:
-        monkeypatch.setattr(steps, "train_step", slow_step)
-    long = dataclasses.replace(
-        run,
-        steps=6,
-        log_every_steps=3,
-        data=dataclasses.replace(run.data, prefetch=1),
-        checkpoint=dataclasses.replace(run.checkpoint, every_steps=6),
-        eval=dataclasses.replace(run.eval, every_steps=6),
-    )
-    with (train(long) / "log.csv").open(newline="") as file:
-        return [float(row["data_wait_share"]) for row in csv.DictReader(file) if row["kind"] == "train"][-1]
-
-
-@pytest.mark.slow
-def test_waiting_for_data_is_seen_in_the_log(run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert wait_share(run, monkeypatch, making=1.5, stepping=0.0) > 0.4
+    monkeypatch.setattr(Batches, "__next__", taken)
+    monkeypatch.setattr(Batches, "ready", False)
+    monkeypatch.setattr(loop.Window, "add", added)
+    monkeypatch.setattr(window, "time", types.SimpleNamespace(monotonic=lambda: now))
+    with (train(dataclasses.replace(run, steps=6, log_every_steps=3)) / "log.csv").open(newline="") as file:
+        shares = [float(row["data_wait_share"]) for row in csv.DictReader(file) if row["kind"] == "train"]
+    assert shares == pytest.approx([share, share], abs=0.01)
 
 
 @pytest.mark.parametrize("ready", [False, True])
@@ -116,11 +104,6 @@ def test_only_an_idle_device_waits_for_data(run: Config, monkeypatch: pytest.Mon
     # Step 2 is saved, hence settled; the last wait is the evaluation's.
     seen = ["wait", "wait", "step 1 done", "step 2 done", "wait", "step 3 done", "wait"]
     assert events == (seen if ready else ["wait", "step 1 done", "wait", *seen[3:]])
-
-
-@pytest.mark.slow
-def test_batches_at_hand_are_no_waiting(run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert wait_share(run, monkeypatch, making=0.0, stepping=0.2) < 0.1
 
 
 def test_a_finished_run_is_left_alone(run: Config) -> None:
