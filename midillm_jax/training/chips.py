@@ -173,6 +173,8 @@ def environment(topology: Topology) -> dict[str, str]:
         "LIBTPU_INIT_ARGS": f"{os.environ.get('LIBTPU_INIT_ARGS', '')} --xla_tpu_impure_oom_fast_exit_threshold=-1",
         # Programs of slices that are not here are no use to a later run.
         "JAX_ENABLE_COMPILATION_CACHE": "false",
+        # A pod runs optimised programs, whatever is set for those of this machine.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "false",
         "TPU_STDERR_LOG_LEVEL": "3",
         "TPU_MIN_LOG_LEVEL": "3",
         "TF_CPP_MIN_LOG_LEVEL": "3",
