@@ -1,4 +1,5 @@
 # make demo       the whole main job at demo size: data, both trainings, export, music (launch/demo.sh)
+# make speedrun ARGS="--size demo"   the same as steps with stamps, and the way to a 1B model (launch/speedrun.sh)
 # make test       the fast tests; ends with the list of skipped ones and why
 # make test-all   the slow ones too
 # make test-vllm  vLLM's own engine and server, on the CPU; installs it beside (Python 3.11, 3 GB)
@@ -16,10 +17,13 @@ ARGS ?=
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)
 
-.PHONY: demo test test-all test-vllm test-llamacpp lint format clean
+.PHONY: demo speedrun test test-all test-vllm test-llamacpp lint format clean
 
 demo: $(VENV)/installed-train-audio
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash launch/demo.sh
+
+speedrun: $(VENV)/installed-train-audio
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash launch/speedrun.sh $(ARGS)
 
 test: $(VENV)/installed-train-dev-audio
 	$(PYTEST) -m "not slow"

@@ -2,18 +2,19 @@
 # From the published data sets to the shards of both training stages, and from there into a bucket.
 #
 #   launch/data.sh --tokenizer models/Llama-3.2-1B [--out data] [--raw raw] [--gigamidi DIR] [--bucket gs://mine/data]
-#                  [--no-text] [--no-fetch] [--test-ids FILE] [--yes] [--dry-run]
+#                  [--no-text] [--no-fetch] [--fetch-only] [--test-ids FILE] [--yes] [--dry-run]
 #
 #   OUT/lakh_midicaps   MidiCaps' captions with their pieces, for stage 2
 #   OUT/midi            stand-alone MIDI for stage 1 (Lakh, or GigaMIDI where its parquet files are given), without the
 #                       pieces of stage 2 and of its evaluation
 #   OUT/musicpile       music text for stage 1
 #
-# --dry-run prints every command and does nothing. Started again after an interruption it goes on where it stopped.
+# --no-fetch takes what lies in RAW, --fetch-only stops behind the downloads, --yes does not ask before each. --dry-run
+# prints every command and does nothing. Started again after an interruption it goes on where it stopped.
 # Times and sizes are in docs/data.md.
 set -euo pipefail
 
-out=data raw=raw tokenizer='' gigamidi='' bucket='' test_ids='' text=yes fetch=yes ask=() dry=''
+out=data raw=raw tokenizer='' gigamidi='' bucket='' test_ids='' text=yes fetch=yes only='' ask=() dry=''
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"; }
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -25,13 +26,18 @@ while [ $# -gt 0 ]; do
       ;;
     --no-text) text=; shift ;;
     --no-fetch) fetch=; shift ;;
+    --fetch-only) only=yes; shift ;;
     --yes) ask=(--yes); shift ;;
     --dry-run) dry=yes; shift ;;
     --help | -h) usage; exit 0 ;;
     *) echo "error: there is no option $1; $0 --help lists them" >&2; exit 2 ;;
   esac
 done
-if [ -n "$text" ] && [ -z "$tokenizer" ]; then
+if [ -n "$only" ] && [ -z "$fetch" ]; then
+  echo "error: found --no-fetch and --fetch-only, expected one of them" >&2
+  exit 2
+fi
+if [ -n "$text" ] && [ -z "$tokenizer" ] && [ -z "$only" ]; then
   echo "error: text needs --tokenizer, the base model's folder; or --no-text leaves music text out" >&2
   exit 2
 fi
@@ -54,6 +60,7 @@ if [ -n "$fetch" ]; then
   [ -n "$gigamidi" ] || prepare fetch lakh --out "$raw/lakh" ${ask[@]+"${ask[@]}"}
   [ -z "$text" ] || prepare fetch musicpile --out "$raw/musicpile" ${ask[@]+"${ask[@]}"}
 fi
+[ -z "$only" ] || exit 0
 prepare pairs --input "$raw/midicaps/train.json" --midi "$raw/midicaps/midicaps.tar.gz" --out "$all/lakh_midicaps" \
   "${filters[@]}" ${ids[@]+"${ids[@]}"}
 prepare midi --input "${gigamidi:-$raw/lakh/lmd_full.tar.gz}" --out "$all/midi" "${filters[@]}" ${ids[@]+"${ids[@]}"}

@@ -108,6 +108,9 @@ def test_a_dry_run_prints_every_step_and_does_nothing(tmp_path: Path) -> None:
     steps = re.findall(r"^(?:python -m midillm_jax\.prepare|gcloud storage) (\w+)", done.stdout, re.MULTILINE)
     assert steps == ["fetch"] * 3 + ["pairs", "midi", "dedupe", "text", "inspect", "inspect"] + ["rsync"] * 3
     assert list(tmp_path.iterdir()) == []
+    apart = [data_sh("--dry-run", "--tokenizer", "t", half, folder=tmp_path) for half in ("--fetch-only", "--no-fetch")]
+    assert "".join(half.stdout for half in apart) == data_sh("--dry-run", "--tokenizer", "t", folder=tmp_path).stdout
+    assert apart[0].stdout.count("fetch") == apart[0].stdout.count("prepare") == 3
     gated = data_sh("--dry-run", "--no-text", "--gigamidi", "giga", folder=tmp_path).stdout
     assert "fetch lakh" not in gated
     assert "midi --input giga " in gated
@@ -119,6 +122,7 @@ def test_a_dry_run_prints_every_step_and_does_nothing(tmp_path: Path) -> None:
     [
         ([], "text needs --tokenizer"),
         (["--tokeniser", "x"], "there is no option --tokeniser"),
+        (["--fetch-only", "--no-fetch"], "found --no-fetch and --fetch-only"),
         (["--out"], "--out wants a value"),
     ],
 )
@@ -237,7 +241,7 @@ def test_scripts_have_nothing_that_shellcheck_knows_better(script: Path) -> None
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("script", ["data.sh", "mini.sh", "local.sh", "tpu_vm.sh", "gke.sh"])
+@pytest.mark.parametrize("script", ["data.sh", "mini.sh", "local.sh", "tpu_vm.sh", "gke.sh", "speedrun.sh"])
 def test_help_shows_every_option(script: str, tmp_path: Path) -> None:
     done = launch(script, "--help", folder=tmp_path)
     assert done.returncode == 0
