@@ -12,8 +12,8 @@ hash of its name picks, one thing goes wrong, each of six alike often, as it doe
     shuffled notes keep their onsets, pitches are those of other notes of the piece
     stuck    one note, over and over
 
-What the reader refuses anyway (bytes that are no MIDI) is left out of this: prepare rejects it with a reason. Prints how
-many pieces had each.
+What the reader refuses anyway (bytes that are no MIDI) is left out of this: prepare rejects it with a reason. Prints
+how many pieces had each.
 """
 
 import argparse

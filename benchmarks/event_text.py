@@ -76,7 +76,7 @@ def figures(tokens: np.ndarray, notes: np.ndarray, base: np.ndarray) -> dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("captions", type=Path)
-    parser.add_argument("--tokenizer", help="folder or file of a text model's tokenizer, or llama3; triples if left out")
+    parser.add_argument("--tokenizer", help="a text model's folder or tokenizer file, or llama3; triples if left out")
     parser.add_argument("--delta", action="store_true", help="onsets from the note before instead of the start")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

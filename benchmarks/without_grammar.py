@@ -2,8 +2,9 @@
 
     python benchmarks/without_grammar.py MODEL --data corpus/pairs --json without.json
 
-Two figures of an exported model, on held-out pieces of a folder that ``prepare pairs`` made:
+Figures of an exported model, on held-out pieces of a folder that ``prepare pairs`` made:
 
+- ``bits``: bits a note under the grammar, of each piece's first window behind its caption (evaluation/likelihood.py);
 - ``slot_share``: the probability that falls on the rows that the next slot can hold, the mean over the music tokens of
   real pieces;
 - ``valid_triples``, ``valid_pieces``: of what is drawn from their captions at temperature 1 and top-p 0.98 over the
@@ -21,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from midillm_jax.data.shards import open_split
-from midillm_jax.evaluation.likelihood import cut
+from midillm_jax.evaluation.likelihood import cut, sounding
+from midillm_jax.evaluation.scorer import Scorer
 from midillm_jax.model import head, hf, hf_config
 from midillm_jax.model.llama import Definition, Params, head_table
 from midillm_jax.music import vocab
@@ -30,6 +32,8 @@ from midillm_jax.text.prompt import music_room, prompt_ids
 from midillm_jax.text.tokenizer import load_tokenizer
 
 TOP_P = 0.98
+SHOWN = 16
+"""Pieces that the figures without a grammar are taken on."""
 
 
 def logits(definition: Definition, params: Params, tokens: jax.Array) -> jax.Array:
@@ -44,9 +48,11 @@ def slot_share(definition: Definition, params: Params, segments: list[Any]) -> f
     """See above."""
     text = definition.config.text_vocab_size
     share = jax.jit(lambda tokens: jax.nn.softmax(logits(definition, params, tokens), axis=-1))
-    total, count = 0.0, 0
+    total, count, longest = 0.0, 0, max(map(len, segments))
     for segment in segments:
-        probabilities = np.asarray(share(jnp.asarray(segment.tokens[None])))[0]
+        # What is padded stands behind, where no token looks.
+        tokens = np.pad(segment.tokens, (0, longest - len(segment)))
+        probabilities = np.asarray(share(jnp.asarray(tokens[None])))[0]
         for slot in range(3):
             before = np.flatnonzero(segment.slot == slot) - 1
             rows = np.concatenate(
@@ -104,8 +110,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--pieces", type=int, default=32)
-    parser.add_argument("--triples", type=int, default=32)
+    parser.add_argument("--pieces", type=int, default=48)
+    parser.add_argument("--triples", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -114,16 +120,16 @@ def main() -> None:
     reader = open_split(str(arguments.data), "validation", kinds=("pairs",))
     pieces = [reader.piece(number) for number in range(min(arguments.pieces, len(reader)))]
     prompts = [prompt_ids(tokenizer, piece.captions[0]) for piece in pieces]
-    segments = [
-        cut(piece.notes, min(arguments.triples, music_room(prompt, length)))[0].segment(prompt, tokenizer.vocab_size)
-        for piece, prompt in zip(pieces, prompts, strict=True)
-    ]
-    flagged = [[*prompt, tokenizer.vocab_size + vocab.AUTOREGRESS] for prompt in prompts]
+    windows = [cut(piece.notes, music_room(prompt, length))[0] for piece, prompt in zip(pieces, prompts, strict=True)]
+    segments = [window.segment(prompt, tokenizer.vocab_size) for window, prompt in zip(windows, prompts, strict=True)]
+    nats = Scorer(definition, params).nats(segments).sum()
+    flagged = [[*prompt, tokenizer.vocab_size + vocab.AUTOREGRESS] for prompt in prompts[:SHOWN]]
     made = drawn(definition, params, flagged, 3 * arguments.triples, arguments.seed)
     counts = [valid(ids) for ids in made]
     written = sum(count for count, _, _ in counts)
     result = {
-        "slot_share": slot_share(definition, params, segments),
+        "bits": float(nats / np.log(2) / sum(sounding(window.amt_ids) for window in windows)),
+        "slot_share": slot_share(definition, params, segments[:SHOWN]),
         "valid_triples": sum(good for _, good, _ in counts) / max(written, 1),
         "valid_pieces": sum(whole for _, _, whole in counts) / len(counts),
     }

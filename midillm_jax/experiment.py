@@ -103,7 +103,7 @@ def rerun(experiment: Experiment, size: Size) -> str:
     """The one command that runs it."""
     inputs = "".join(f" --{name} {name.upper()}" for name in experiment.needs())
     sized = "" if size == "demo" else f" --size {size}"
-    return f"python -m midillm_jax.experiment --config experiments/{experiment.name}.py --out OUT{sized}{inputs}"
+    return f"python -m midillm_jax.experiment --config experiments/{experiment.name}.py{sized}{inputs}"
 
 
 def trainings(experiment: Experiment) -> list[tuple[str, config.Config]]:
@@ -135,10 +135,12 @@ def dry_run(experiment: Experiment) -> list[str]:
     """Every command as a line."""
     trainings(experiment)
     values = {name: "{" + name + "}" for name in (*plan.INPUTS, "data", "run", "seed")}
-    return [
-        " ".join(["python", *map(shlex.quote, running.command(step, values)[1:])])
-        for step in dict.fromkeys(experiment.steps())
-    ]
+    lines = []
+    for step in dict.fromkeys(experiment.steps()):
+        running.command(step, values)  # whether it is there
+        program = step[0] if step[0].endswith(".py") else f"-m midillm_jax.{step[0]}"
+        lines.append(" ".join(["python", program, *map(shlex.quote, step[1:])]))
+    return lines
 
 
 def cost_table(experiment: Experiment) -> list[str]:

@@ -1,11 +1,11 @@
 """The base's text rows frozen, slowed or free in stage 1: what becomes of text and of music?
 
-    python -m midillm_jax.experiment --config experiments/frozen_text.py --out runs/experiments --midi MIDI --text TEXT --base BASE
+    python -m midillm_jax.experiment --config experiments/frozen_text.py --midi MIDI --text TEXT --base BASE
 
 SmolLM2-135M (launch/smollm2.py makes its folder), 20,480 tokens an arm, one seed: ten minutes an arm on 2 CPU cores.
 ``drift`` is the KL divergence of the base's next-token distribution from the trained model's on held-out text. At 1B:
 configs/stage1.py.
-"""  # noqa: E501
+"""
 
 from midillm_jax.experiments import large, pretrained
 from midillm_jax.experiments.plan import Arm, Curve, Experiment, Figure, Logged, Size

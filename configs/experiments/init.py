@@ -1,11 +1,11 @@
 """How the 55,030 new rows begin: first loss, curve, and how long the rows grow.
 
-    python -m midillm_jax.experiment --config experiments/init.py --out runs/experiments --midi MIDI --text TEXT --base BASE
+    python -m midillm_jax.experiment --config experiments/init.py --midi MIDI --text TEXT --base BASE
 
 SmolLM2-135M (launch/smollm2.py makes its folder), 20,480 tokens an arm, one seed: ten minutes an arm on 2 CPU cores.
 First losses without training, full softmax included, are in docs/training.md (benchmarks/music_init.py). At 1B:
 configs/stage1.py.
-"""  # noqa: E501
+"""
 
 from midillm_jax.experiments import large, pretrained
 from midillm_jax.experiments.plan import Arm, Curve, Experiment, Figure, Logged, Reported, Size

@@ -1,6 +1,6 @@
 """How long one waits for music: our own engine in two precisions, at SmolLM2's shape.
 
-    python -m midillm_jax.experiment --config experiments/latency.py --out runs/experiments
+    python -m midillm_jax.experiment --config experiments/latency.py
 
 benchmarks/latency.py with random weights, one thread; each figure is the median over the requests of a run, and a seed
 is a run. vLLM and llama.cpp live in environments of their own: docs/serving.md has their figures. 2 CPU cores: three

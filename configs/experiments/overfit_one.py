@@ -1,6 +1,6 @@
 """One short piece learned by heart: does what goes in through the grown vocabulary come out note for note?
 
-    python -m midillm_jax.experiment --config experiments/overfit_one.py --out runs/experiments
+    python -m midillm_jax.experiment --config experiments/overfit_one.py
 
 A text model of 1.1 M parameters is trained on the small band's texts, grown by the 55,030 music rows and trained on
 one captioned piece of 56 notes; then ``generate --temperature 0`` is asked for that caption. 2 CPU cores: about two

@@ -1,6 +1,6 @@
 """Stage 2 alone, and a stage 1 whose MIDI is damaged: what does each stage, and clean data, bring?
 
-    python -m midillm_jax.experiment --config experiments/sft_only.py --out runs/experiments --midi MIDI --text TEXT
+    python -m midillm_jax.experiment --config experiments/sft_only.py --midi MIDI --text TEXT
 
 ``two_stages`` is both recipes; ``sft_only`` its stage 2 from fresh weights, ``sft_longer`` with the tokens of both
 stages. ``damaged`` reads in stage 1 the same pieces, a tenth of which benchmarks/damage.py has spoilt in ways that

@@ -1,11 +1,11 @@
 """Stage 1 with music text, with general text, or with none: is music text needed?
 
-    python -m midillm_jax.experiment --config experiments/stage1_text.py --out runs/experiments --midi MIDI --text TEXT --base BASE --general GENERAL
+    python -m midillm_jax.experiment --config experiments/stage1_text.py --midi MIDI --text TEXT --base BASE --general GENERAL
 
 SmolLM2-135M (launch/smollm2.py makes its folder) through a short stage 1 with a row of text and one of music a step, or
 two of music; then stage 2 on captioned pieces. ``--general`` is a folder of text that is not on music. One seed, 30,720
 tokens a stage: twenty minutes an arm on 2 CPU cores. At 1B: configs/stage1.py and stage2.py.
-"""  # noqa: E501
+"""
 
 from midillm_jax.experiments import large, pretrained
 from midillm_jax.experiments.plan import Arm, Curve, Experiment, Figure, Logged, Size, Step

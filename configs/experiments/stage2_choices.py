@@ -1,6 +1,6 @@
 """Stage 2: the loss on the prompt too, and the augmentation off, each against the recipe.
 
-    python -m midillm_jax.experiment --config experiments/stage2_choices.py --out runs/experiments --midi MIDI --text TEXT
+    python -m midillm_jax.experiment --config experiments/stage2_choices.py --midi MIDI --text TEXT
 
 From fresh weights on captioned pieces, full softmax (a prompt has no slot). ``prompt_too`` gives the prompt's tokens
 the weight of the music's; ``no_infilling`` has no anticipated notes, ``no_transposition`` leaves the keys as they are.

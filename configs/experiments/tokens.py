@@ -1,6 +1,6 @@
 """AMT triples against the same events written in the base's own vocabulary: how long is a piece?
 
-    python -m midillm_jax.experiment --config experiments/tokens.py --out runs/experiments --midi MIDI --base BASE
+    python -m midillm_jax.experiment --config experiments/tokens.py --midi MIDI --base BASE
 
 Exact counts over all pieces; nothing is trained. ``--base`` is SmolLM2's folder (launch/smollm2.py makes it);
 Llama 3's vocabulary comes with the package llama-models. 2 CPU cores: a minute. At 1B the counts are the same.

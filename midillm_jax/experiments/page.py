@@ -86,9 +86,7 @@ def _not_run(experiment: Experiment) -> str:
 
 def _command(experiment: Experiment) -> str:
     inputs = "".join(f" --{name} {name.upper()}" for name in experiment.needs())
-    return (
-        f"    python -m midillm_jax.experiment --config experiments/{experiment.name}.py --out runs/experiments{inputs}"
-    )
+    return f"    python -m midillm_jax.experiment --config experiments/{experiment.name}.py{inputs}"
 
 
 def _shown(experiment: Experiment, known: Record) -> str:

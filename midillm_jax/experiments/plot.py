@@ -76,7 +76,9 @@ def _curves(words: str, record: Record, styles: dict[str, charts.Style], tokens:
         parts.append(f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.4g}</text>')
     for step in across.ticks:
         if step <= last:
-            parts.append(f'<text x="{x(step):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{step:,.0f}</text>')
+            parts.append(
+                f'<text x="{x(step):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{step:,.0f}</text>'
+            )
     name = "tokens" if tokens else "step"
     parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 10}" text-anchor="middle">{name}</text>')
     for arm, some in lines.items():

@@ -1,4 +1,4 @@
-"""What the experiments that speak of a pretrained language model share: SmolLM2-135M on two cores, a few steps of stage 1.
+"""What the experiments share that speak of a pretrained language model: SmolLM2-135M on two cores, a short stage 1.
 
 166 M parameters with the music rows, float32, rows of 256 tokens, one of text and one of music a step
 (configs/smollm2_stage1.py otherwise). ``--base`` is the folder that launch/smollm2.py makes.

@@ -8,7 +8,7 @@ configs/corpus_stage1.py and corpus_stage2.py with the fields below changed: wid
 from midillm_jax.experiments.plan import Step
 
 Fields = dict[str, object]
-STEPS = 120
+STEPS = 80
 """Of a stage."""
 LEARNING_RATE = 1.6e-2
 
@@ -38,7 +38,7 @@ _RUN: Fields = {
     "seed": "{seed}",
     "optimizer.learning-rate": LEARNING_RATE,
     "optimizer.warmup-steps": 10,
-    "eval.batches": 8,
+    "eval.batches": 6,
     "checkpoint.every-steps": 100_000,
 }
 
@@ -62,5 +62,5 @@ def stage2(run: str, init_from: str, steps: int = STEPS, fields: Fields | None =
 
 
 def _stage(config: str, run: str, steps: int, fields: Fields) -> Step:
-    own: Fields = {"steps": steps, "eval.every-steps": max(1, steps // 6), "data.music.0.path": "{data}/pairs"}
+    own: Fields = {"steps": steps, "eval.every-steps": max(1, steps // 4), "data.music.0.path": "{data}/pairs"}
     return train(config, run, {**_MODEL, **_RUN, **own, **fields})
