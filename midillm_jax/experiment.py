@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> None:
     if (chosen.config is None) == (chosen.report is None):
         raise UserError("expected --config experiments/NAME.py to run an experiment, or --report FOLDER to show them")
     if chosen.report is not None:
-        for path in page.write_all(chosen.report):
+        for path in page.write_all(chosen.report, cost_table):
             print(path)
         return
     assert chosen.config is not None
@@ -95,7 +95,7 @@ def _run(chosen: Arguments, experiment: Experiment) -> None:
     if chosen.record is not None:
         chosen.record.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, chosen.record / path.name)
-        for written in page.write_all(chosen.record):
+        for written in page.write_all(chosen.record, cost_table):
             print(written)
 
 
@@ -150,14 +150,14 @@ def cost_table(experiment: Experiment) -> list[str]:
 
     totals: dict[str, tuple[float, float]] = {}
     for arm, run in trainings(experiment):
-        tokens = run.steps * (run.data.music_rows + run.data.text_rows) * run.data.row_length
+        tokens = float(run.steps) * (run.data.music_rows + run.data.text_rows) * run.data.row_length
         before = totals.get(arm, (0.0, 0.0))
         totals[arm] = (before[0] + tokens, before[1] + run.steps * step_flops(run).hardware)
-    lines = ["| arm | B tokens | " + " | ".join(f"{chip} chip-hours" for chip in CHIPS) + " |"]
+    lines = ["| experiment: arm | B tokens | " + " | ".join(f"{chip} chip-hours" for chip in CHIPS) + " |"]
     lines.append("|---" * (2 + len(CHIPS)) + "|")
     for arm, (tokens, flops) in totals.items():
-        hours = " | ".join(f"{flops / chip.flops / 3600:,.1f}" for chip in CHIPS.values())
-        lines.append(f"| {arm or 'before the arms'} | {tokens / 1e9:,.2f} | {hours} |")
+        hours = " | ".join(f"{flops / chip.flops / 3600:.3g}" for chip in CHIPS.values())
+        lines.append(f"| {experiment.name}: {arm or 'before the arms'} | {tokens / 1e9:.3g} | {hours} |")
     return lines
 
 

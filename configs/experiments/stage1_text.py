@@ -1,6 +1,6 @@
 """Stage 1 with music text, with general text, or with none: is music text needed?
 
-    python -m midillm_jax.experiment --config experiments/stage1_text.py --midi MIDI --text TEXT --base BASE --general GENERAL
+    python -m midillm_jax.experiment --config experiments/stage1_text.py --midi MIDI --text TEXT --base BASE --general G
 
 SmolLM2-135M (launch/smollm2.py makes its folder) through a short stage 1 with a row of text and one of music a step, or
 two of music; then stage 2 on captioned pieces. ``--general`` is a folder of text that is not on music. One seed, 30,720

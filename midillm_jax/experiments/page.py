@@ -1,14 +1,14 @@
 """The pages in docs/experiments: what of them follows from the records, written anew by ``--report``.
 
-A page NAME.md is a person's words around two stretches between markers, ``<!-- record -->`` ... ``<!-- /record -->``
-(command, machine, tables, sentences, plot) and README.md's ``<!-- index -->`` ... ``<!-- /index -->`` (a line an
-experiment, with the page's answer). Everything there comes from NAME.json and configs/experiments/NAME.py alone.
+A page NAME.md is a person's words around what stands between the markers ``<!-- record -->`` ... ``<!-- /record -->``
+(command, machine, tables, sentences, plot), in README.md ``<!-- index -->`` (a line an experiment, with the page's
+answer) and ``<!-- cost -->``. Everything there comes from NAME.json and configs/experiments/NAME.py alone.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from midillm_jax import config
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.intervals import Interval
 from midillm_jax.experiments import effects, plan, plot, record
@@ -20,41 +20,49 @@ INDEX = "README.md"
 _ANSWER = re.compile(r"^\*\*In one line:\*\* (.+)$", re.MULTILINE)
 
 
-def write_all(folder: Path) -> list[Path]:
+Cost = Callable[[Experiment], list[str]]
+"""Lines of a table: what the trainings of an experiment take at 1B."""
+
+
+def write_all(folder: Path, cost: Cost) -> list[Path]:
     """Writes what changed, and returns it.
 
     Raises:
         UserError: a page or its markers are missing, or a record is no record.
     """
     changed = []
-    for path, content in contents(folder).items():
+    for path, content in contents(folder, cost).items():
         if not path.is_file() or path.read_text(encoding="utf-8") != content:
             write_whole(path, content)
             changed.append(path)
     return changed
 
 
-def contents(folder: Path) -> dict[Path, str]:
+def contents(folder: Path, cost: Cost) -> dict[Path, str]:
     """Every page and plot as the records have it."""
     index = folder / INDEX
     found: dict[Path, str] = {}
     lines = ["| experiment | question | answer | run |", "|---|---|---|---|"]
+    costs: list[str] = []
     for name in names(index):
         page = folder / f"{name}.md"
         experiment = plan.load(f"experiments/{name}.py", "demo")
         stored = folder / f"{name}.json"
         known = record.read(stored) if stored.is_file() else None
         text = _read(page)
-        shown = _not_run(experiment) if known is None else _shown(experiment, known)
-        found[page] = _between(text, "record", shown, page)
+        record_of = _not_run(experiment) if known is None else shown(experiment, known)
+        found[page] = _between(text, "record", record_of, page)
         if known is not None:
             found[folder / f"{name}.svg"] = plot.draw(experiment, known)
+        rows = cost(plan.load(f"experiments/{name}.py", "1b"))
+        costs += rows if not costs else rows[2:]
         answer = _ANSWER.search(text)
         if answer is None:
             raise UserError(f"{page}: has no line that begins with **In one line:**; expected the answer there")
         state = "not run" if known is None else f"{known.size}, {_seeds(known)}"
         lines.append(f"| [{name}]({name}.md) | {experiment.question} | {answer[1]} | {state} |")
-    found[index] = _between(_read(index), "index", "\n".join(lines), index)
+    text = _between(_read(index), "index", "\n".join(lines), index)
+    found[index] = _between(text, "cost", "\n".join(costs), index)
     return found
 
 
@@ -89,13 +97,13 @@ def _command(experiment: Experiment) -> str:
     return f"    python -m midillm_jax.experiment --config experiments/{experiment.name}.py{inputs}"
 
 
-def _shown(experiment: Experiment, known: Record) -> str:
+def shown(experiment: Experiment, known: Record) -> str:
+    """What stands between a page's markers."""
     seconds = sum(outcome.seconds for outcomes in known.arms.values() for outcome in outcomes.values())
-    shared = "each arm and seed"
     parts = [
         _command(experiment),
-        f"{known.hardware}; {known.software}; {known.date}. {_seeds(known)}; {seconds / 60:.0f} minutes of {shared} "
-        "added up, on a machine that other work shared.",
+        f"{known.hardware}; {known.software}; {known.date}. {_seeds(known)}; {seconds / 60:.0f} minutes of all "
+        "runs added up, on a machine that other work shared.",
         _table(experiment, known),
     ]
     absent = [f"`{arm.name}` ({arm.words})" for arm in experiment.arms if arm.name not in known.arms]
@@ -186,9 +194,3 @@ def _effect(experiment: Experiment, known: Record, arm: Arm, figure: Figure) -> 
             verdict = "**better**" if higher == (figure.better == "higher") else "**worse**"
     cell = _cell(figure, effect.difference)
     return f"| `{arm.name}` | {figure.words} | {cell} | {_number(effect.detectable, digits)} | {verdict} |"
-
-
-def shipped() -> list[str]:
-    """Names of the experiments in configs/experiments."""
-    folder = config.find("experiments/overfit_one.py").parent
-    return sorted(path.stem for path in folder.glob("[!_]*.py"))

@@ -148,7 +148,7 @@ def _intervals(
     parts = [f'<text x="8" y="16">{html.escape(figure.words)}</text>']
     for value in across.ticks:
         parts.append(f'<path class="grid" d="M{x(value):.1f} {_TOP - 4}V{height - 22}"/>')
-        parts.append(f'<text x="{x(value):.1f}" y="{height - 8}" text-anchor="middle">{value:,.4g}</text>')
+        parts.append(f'<text x="{x(value):.1f}" y="{height - 8}" text-anchor="middle">{value:,.10g}</text>')
     for number, (arm, each) in enumerate(shown.items()):
         at = _TOP + _ROW * number + _ROW // 2
         parts.append(

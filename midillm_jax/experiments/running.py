@@ -66,13 +66,13 @@ def run(experiment: Experiment, place: Place, arms: Sequence[str], seeds: Sequen
         UserError: a step failed, or was done before with other arguments.
     """
     data = place.out / "data"
-    _steps(experiment.prepare, data, {**place.inputs, "data": str(data)}, lambda told: say(f"data: {told}"))
+    _steps(experiment.prepare, data, {**place.inputs, "data": str(data)}, "data", say)
     for seed in seeds:
         for arm in experiment.arms:
             if arm.name in arms:
                 values = place.values(experiment, arm.name, seed)
                 title = f"{experiment.name}, {arm.name}, seed {seed}"
-                _steps(arm.steps, Path(values["run"]), values, lambda told, title=title: say(f"{title}: {told}"))
+                _steps(arm.steps, Path(values["run"]), values, title, say)
 
 
 def collect(experiment: Experiment, place: Place, size: str, hardware: str, rerun: str) -> Record:
@@ -117,7 +117,7 @@ def software() -> str:
     return f"Python {platform.python_version()}, jax {metadata.version('jax')}"
 
 
-def _steps(steps: Sequence[Step], folder: Path, values: dict[str, str], say: Say) -> None:
+def _steps(steps: Sequence[Step], folder: Path, values: dict[str, str], title: str, say: Say) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     done = _read_done(folder)
     shared = folder.name == "data"
@@ -128,7 +128,7 @@ def _steps(steps: Sequence[Step], folder: Path, values: dict[str, str], say: Say
             continue
         if not shared and len(known) > number:
             raise UserError(f"{folder}: step {number + 1} was done with other arguments; remove that folder")
-        say(" ".join(asked[2 if asked[1] == "-m" else 1 :][:4]) + " ...")
+        say(f"{title}: {' '.join(step[:3])} ...")
         began = time.time()
         with (folder / "log.txt").open("ab") as log:
             log.write(f"\n$ {' '.join(asked)}\n".encode())
