@@ -6,13 +6,13 @@ apart by colour, mark and letter.
 
 import html
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from midillm_jax.evaluation import axes, charts
 from midillm_jax.evaluation.intervals import Interval
 from midillm_jax.experiments import effects
 from midillm_jax.experiments.plan import Experiment, Figure
-from midillm_jax.experiments.record import Outcome, Record
+from midillm_jax.experiments.record import Outcome, Points, Record
 
 _WIDTH, _HEIGHT = 760, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 30, 30, 46
@@ -23,6 +23,11 @@ _STYLE = (
     "stroke-width:2}.dot{fill:currentColor}.letter{font-weight:bold;fill:currentColor}"
 )
 _ROW, _NAMES = 26, 250
+
+Place = Callable[[float], float]
+"""A value to its place on the page."""
+Lines = dict[str, list[Points]]
+"""Arm to the curves of its seeds."""
 
 
 def draw(experiment: Experiment, record: Record) -> str:
@@ -50,7 +55,7 @@ def draw(experiment: Experiment, record: Record) -> str:
 
 
 def _curves(words: str, record: Record, styles: dict[str, charts.Style], tokens: bool) -> str:
-    lines = {
+    lines: Lines = {
         arm: [outcome.curves[words] for outcome in record.arms[arm].values() if words in outcome.curves]
         for arm in styles
     }
@@ -96,7 +101,7 @@ def _curves(words: str, record: Record, styles: dict[str, charts.Style], tokens:
     return "".join([*parts, *_letters(lines, styles, x, y)])
 
 
-def _letters(lines: dict, styles: dict[str, charts.Style], x, y) -> list[str]:  # type: ignore[no-untyped-def, type-arg]
+def _letters(lines: Lines, styles: dict[str, charts.Style], x: Place, y: Place) -> list[str]:
     """Each arm's letter behind its line; of those that end together each a little lower."""
     ends = []
     for arm, some in lines.items():
@@ -115,7 +120,7 @@ def _letters(lines: dict, styles: dict[str, charts.Style], x, y) -> list[str]:  
     return parts
 
 
-def _path(points, x, y) -> str:  # type: ignore[no-untyped-def]
+def _path(points: Sequence[tuple[float, float]], x: Place, y: Place) -> str:
     return "M" + "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in points)
 
 
