@@ -102,8 +102,8 @@ def shown(experiment: Experiment, known: Record) -> str:
     seconds = sum(outcome.seconds for outcomes in known.arms.values() for outcome in outcomes.values())
     parts = [
         _command(experiment),
-        f"{known.hardware}; {known.software}; {known.date}. {_seeds(known)}; {seconds / 60:.0f} minutes of all "
-        "runs added up, on a machine that other work shared.",
+        f"{known.hardware}; {known.software}; {known.date}; {_seeds(known)}. All runs together took "
+        f"{seconds / 60:.0f} minutes, on a machine that other work shared.",
         _table(experiment, known),
     ]
     absent = [f"`{arm.name}` ({arm.words})" for arm in experiment.arms if arm.name not in known.arms]
@@ -130,8 +130,13 @@ def _table(experiment: Experiment, known: Record) -> str:
             cells = [_cell(figure, plot.of_seeds(figure, known.arms[arm.name])) for figure in figures]
             lines.append(f"| `{arm.name}`: {arm.words} | " + " | ".join(cells) + " |")
     many = any(len(outcomes) > 1 for outcomes in known.arms.values())
-    bounds = "Mean over seeds and its 95 % interval (Student's t)." if many else "Bounds are bootstraps over pieces."
-    return "\n".join(lines) + f"\n\n{bounds}"
+    outcomes = [outcome for seeds in known.arms.values() for outcome in seeds.values()]
+    bounded = any(isinstance(value, Interval) for outcome in outcomes for value in outcome.figures.values())
+    if many:
+        lines += ["", "Mean over seeds and its 95 % interval (Student's t)."]
+    elif bounded:
+        lines += ["", "Bounds are 95 % bootstraps over pieces."]
+    return "\n".join(lines)
 
 
 def _cell(figure: Figure, value: Interval | None) -> str:
