@@ -2,7 +2,7 @@
 
     python -m midillm_jax.experiment --config experiments/frozen_text.py --midi MIDI --text TEXT --base BASE
 
-SmolLM2-135M (launch/smollm2.py makes its folder), 20,480 tokens an arm, one seed: ten minutes an arm on 2 CPU cores.
+SmolLM2-135M (launch/smollm2.py makes its folder), 20,480 tokens an arm, one seed. Not run yet.
 ``drift`` is the KL divergence of the base's next-token distribution from the trained model's on held-out text. At 1B:
 configs/stage1.py.
 """

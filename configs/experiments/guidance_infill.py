@@ -3,8 +3,9 @@
     python -m midillm_jax.experiment --config experiments/guidance_infill.py --midi MIDI
 
 The model that comes with the package, on held-out pieces: the prompt names an instrument that the piece lacks, or one
-that it has (benchmarks/prompted.py). 2 CPU cores: a minute an arm and seed. At 1B: configs/stage2.py with a tenth of
-the captions dropped and with none, and the whole grid.
+that it has (benchmarks/prompted.py). Not run yet: one piece of one arm took 28
+CPU seconds, most of it compiling. At 1B: configs/stage2.py with a tenth of the captions dropped and with none, and the
+whole grid.
 """
 
 from midillm_jax.experiments import large, small

@@ -2,7 +2,7 @@
 
     python -m midillm_jax.experiment --config experiments/init.py --midi MIDI --text TEXT --base BASE
 
-SmolLM2-135M (launch/smollm2.py makes its folder), 20,480 tokens an arm, one seed: ten minutes an arm on 2 CPU cores.
+SmolLM2-135M (launch/smollm2.py makes its folder), 20,480 tokens an arm, one seed. Not run yet.
 First losses without training, full softmax included, are in docs/training.md (benchmarks/music_init.py). At 1B:
 configs/stage1.py.
 """

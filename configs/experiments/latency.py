@@ -3,8 +3,8 @@
     python -m midillm_jax.experiment --config experiments/latency.py
 
 benchmarks/latency.py with random weights, one thread; each figure is the median over the requests of a run, and a seed
-is a run. vLLM and llama.cpp live in environments of their own: docs/serving.md has their figures. 2 CPU cores: three
-minutes a run. At 1B the same with the 1B shape.
+is a run. vLLM and llama.cpp live in environments of their own: docs/serving.md has their figures. Not run yet:
+it wants a quiet machine. At 1B the same with the 1B shape.
 """
 
 from midillm_jax.experiments.plan import Arm, Experiment, Figure, Reported, Size

@@ -5,8 +5,9 @@
 ``two_stages`` is both recipes; ``sft_only`` its stage 2 from fresh weights, ``sft_longer`` with the tokens of both
 stages. ``damaged`` reads in stage 1 the same pieces, a tenth of which benchmarks/damage.py has spoilt in ways that
 still are MIDI, ``damaged_filtered`` those of them that pass the filters of the paper's recipe, and ``clean_filtered``
-the clean pieces that pass, since filters leave out good pieces too. 2 CPU cores: about two minutes an arm and seed.
-At 1B: configs/stage1.py and stage2.py.
+the clean pieces that pass, since filters leave out good pieces too. 2 CPU cores that much
+other work shared: six minutes an arm and seed. At 1B: configs/stage1.py and stage2.py; the three folders of stage 1,
+``data/damaged`` and so on, are made beforehand from its unpacked files by the commands of the demo size.
 """
 
 from midillm_jax.experiments import large, small

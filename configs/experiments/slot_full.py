@@ -4,8 +4,8 @@
 
 Stage 2 from fresh weights on captioned pieces. By counted FLOPs a step of this shape costs 2.7 times as much with the
 full softmax, so ``full_same_compute`` has 30 of the 80 steps. All models are scored alike, under the grammar, and what
-each writes on an engine without one is drawn. 2 CPU cores: about two minutes an arm and seed. At 1B: configs/stage2.py,
-where the factor is 1.23.
+each writes on an engine without one is drawn. 2 CPU cores that much other work shared: seven to twelve minutes an arm
+and seed. At 1B: configs/stage2.py, where the factor is 1.23.
 """
 
 from midillm_jax.experiments import large, small

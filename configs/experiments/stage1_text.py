@@ -3,8 +3,8 @@
     python -m midillm_jax.experiment --config experiments/stage1_text.py --midi MIDI --text TEXT --base BASE --general G
 
 SmolLM2-135M (launch/smollm2.py makes its folder) through a short stage 1 with a row of text and one of music a step, or
-two of music; then stage 2 on captioned pieces. ``--general`` is a folder of text that is not on music. One seed, 30,720
-tokens a stage: twenty minutes an arm on 2 CPU cores. At 1B: configs/stage1.py and stage2.py.
+two of music; then stage 2 on captioned pieces. ``--general`` is a folder of text that is not on music. One seed, 20,480
+tokens a stage. Not run yet. At 1B: configs/stage1.py and stage2.py.
 """
 
 from midillm_jax.experiments import large, pretrained

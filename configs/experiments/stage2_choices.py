@@ -4,8 +4,8 @@
 
 From fresh weights on captioned pieces, full softmax (a prompt has no slot). ``prompt_too`` gives the prompt's tokens
 the weight of the music's; ``no_infilling`` has no anticipated notes, ``no_transposition`` leaves the keys as they are.
-Held-out pieces are plain: how well it infills is not asked. 2 CPU cores: about three minutes an arm and seed. At 1B:
-configs/stage2.py from stage 1, with transposition by five semitones as its own arm.
+Held-out pieces are plain: how well it infills is not asked. Not run yet; a training takes as long as the full
+ones of slot_full.py. At 1B: configs/stage2.py with transposition by five semitones, which it lacks.
 """
 
 from midillm_jax.experiments import large, small
