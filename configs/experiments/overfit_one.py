@@ -2,9 +2,9 @@
 
     python -m midillm_jax.experiment --config experiments/overfit_one.py
 
-A text model of 137 thousand parameters is trained on the small band's texts, grown by the 55,030 music rows and trained on
-one captioned piece of 56 notes; then ``generate --temperature 0`` is asked for that caption. 2 CPU cores that
-much other work shared: six minutes a seed. At 1B: the same piece into Llama-3.2-1B, eight rows a step.
+A text model of 137 thousand parameters is trained on the small band's texts, grown by the 55,030 music rows and trained
+on one captioned piece of 56 notes; then ``generate --temperature 0`` is asked for that caption. 2 CPU cores that much
+other work shared: six minutes a seed. At 1B: the same piece into Llama-3.2-1B, eight rows a step.
 """
 
 from midillm_jax.experiments.plan import Arm, Curve, Experiment, Figure, Logged, Reported, Size

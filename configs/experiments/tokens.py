@@ -4,7 +4,7 @@
 
 Exact counts over all pieces; nothing is trained. ``--base`` is SmolLM2's folder (launch/smollm2.py makes it);
 Llama 3's vocabulary comes with the package llama-models. 2 CPU cores that much other work shared:
-eleven minutes, two CPU minutes. At 1B the counts are the same.
+eleven minutes. At 1B the counts are the same.
 """
 
 from typing import Any
