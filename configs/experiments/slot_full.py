@@ -9,7 +9,7 @@ and seed. At 1B: configs/stage2.py, where the factor is 1.23.
 """
 
 from midillm_jax.experiments import large, small
-from midillm_jax.experiments.plan import Arm, Curve, Experiment, Figure, Reported, Size, Step
+from midillm_jax.experiments.plan import Arm, Experiment, Figure, Reported, Size, Step
 
 FOUND = "{run}/without.json"
 
@@ -59,5 +59,4 @@ def get_experiment(size: Size) -> Experiment:
             Figure("triples", "valid triples without grammar", Reported(FOUND, "valid_triples"), "higher"),
             Figure("pieces", "valid pieces without grammar", Reported(FOUND, "valid_pieces"), "higher"),
         ),
-        curves=(Curve("bits a note, each under its own loss", "bits_per_note"),),
     )

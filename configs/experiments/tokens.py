@@ -33,6 +33,7 @@ def get_experiment(size: Size) -> Experiment:
             arm("llama3", "Llama 3's, onsets from the start", "--tokenizer", "llama3"),
         ),
         seeds=(0,),
+        exact=True,
         figures=(
             found("tokens", "tokens of the corpus", digits=0),
             found("a_note", "tokens a note"),

@@ -59,7 +59,8 @@ def contents(folder: Path, cost: Cost) -> dict[Path, str]:
         answer = _ANSWER.search(text)
         if answer is None:
             raise UserError(f"{page}: has no line that begins with **In one line:**; expected the answer there")
-        state = "not run" if known is None else f"{known.size}, {_seeds(known)}"
+        seeds = "exact" if known is None or experiment.exact else _seeds(known)
+        state = "not run" if known is None else f"{known.size}, {seeds}"
         lines.append(f"| [{name}]({name}.md) | {experiment.question} | {answer[1]} | {state} |")
     text = _between(_read(index), "index", "\n".join(lines), index)
     found[index] = _between(text, "cost", "\n".join(costs), index)
@@ -100,9 +101,10 @@ def _command(experiment: Experiment) -> str:
 def shown(experiment: Experiment, known: Record) -> str:
     """What stands between a page's markers."""
     seconds = sum(outcome.seconds for outcomes in known.arms.values() for outcome in outcomes.values())
+    seeds = "exact counts" if experiment.exact else _seeds(known)
     parts = [
         _command(experiment),
-        f"{known.hardware}; {known.software}; {known.date}; {_seeds(known)}. All runs together took "
+        f"{known.hardware}; {known.software}; {known.date}; {seeds}. All runs together took "
         f"{seconds / 60:.0f} minutes, on a machine that other work shared.",
         _table(experiment, known),
     ]
@@ -170,7 +172,7 @@ def _effects(experiment: Experiment, known: Record) -> str:
 
 
 def _one_seed(experiment: Experiment) -> str:
-    if len(experiment.seeds) == 1:
+    if experiment.exact:
         return ""
     return (
         "One seed: how far the figures scatter is not known, nor the smallest detectable effect; differences between "

@@ -101,6 +101,8 @@ class Experiment:
     prepare: tuple[Step, ...] = ()
     """Run once, before the arms, and shared by all experiments that name the same step."""
     curves: tuple[Curve, ...] = ()
+    exact: bool = False
+    """Whether the figures are counts in which no seed has a part."""
     baseline: str = ""
     """The arm that others are held against; the first if empty."""
 

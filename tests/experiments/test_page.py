@@ -1,5 +1,6 @@
 """The committed pages say what the committed records give; and the code says what is not resolved."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,13 @@ def test_of_one_seed_nothing_is_resolved() -> None:
     text = page.shown(STATED, recorded({"a": [(9, 0.5)], "b": [(1, 0.9)]}))
     assert effects.NOT_RESOLVED in text
     assert "better" not in text
+
+
+def test_a_count_has_no_seeds() -> None:
+    exact = dataclasses.replace(STATED, exact=True)
+    text = page.shown(exact, recorded({"a": [(9, 0.5)], "b": [(1, 0.9)]}))
+    assert "exact counts" in text
+    assert effects.NOT_RESOLVED not in text
 
 
 def test_an_arm_that_was_not_run_is_named() -> None:
