@@ -4,6 +4,7 @@
 # make test-all   the slow ones too
 # make test-vllm  vLLM's own engine and server, on the CPU; installs it beside (Python 3.11, 3 GB)
 # make test-llamacpp  llama.cpp's own engine, built from source beside (some minutes)
+# make report     the tables and plots in docs/experiments, anew from the records there; nothing is trained
 # make lint       ruff (rules and layout) and mypy
 #
 # Each makes .venv first, with the newest Python from 3.11 to 3.13 that is found, or with PYTHON=/path/to/python3,
@@ -17,7 +18,7 @@ ARGS ?=
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)
 
-.PHONY: demo speedrun test test-all test-vllm test-llamacpp lint format clean
+.PHONY: demo speedrun test test-all test-vllm test-llamacpp report lint format clean
 
 demo: $(VENV)/installed-train-audio
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash launch/demo.sh
@@ -60,6 +61,9 @@ $(LLAMACPP)/installed: setup.py
 	$(BIN)/python -m venv $(LLAMACPP)
 	$(LLAMACPP)/bin/pip install --disable-pip-version-check --progress-bar off --editable ".[llamacpp]" pytest packaging
 	@touch $@
+
+report: $(VENV)/installed-train
+	$(BIN)/python -m midillm_jax.experiment --report docs/experiments
 
 lint: $(VENV)/installed-train-dev-audio
 	$(BIN)/ruff check .

@@ -95,7 +95,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     # configs/ stays at the top of the clone, where people edit it; a wheel carries it inside the package.
-    packages=[*find_packages(include=["midillm_jax", "midillm_jax.*"]), "midillm_jax.configs"],
+    packages=[
+        *find_packages(include=["midillm_jax", "midillm_jax.*"]),
+        "midillm_jax.configs",
+        "midillm_jax.configs.experiments",
+    ],
     package_dir={"midillm_jax.configs": "configs"},
     # The model in the box, and what the page is drawn with.
     package_data={"midillm_jax": ["assets/mini/*", "assets/page/*"]},

@@ -144,6 +144,8 @@ class DataConfig:
     """Where a window of a long piece begins: at a drawn note, or always at the piece's start."""
     compat_flag: bool = False
     """Always put AUTOREGRESS in front, as the published checkpoint's prompts do."""
+    prompt_weight: float = 0.0
+    """Weight of a prompt's tokens as targets beside the music's 1; above 0 only with the full loss."""
     prefetch: int = 4
     """Batches held ready ahead of the step by a thread, which makes them if there are no workers."""
     workers: int = 0

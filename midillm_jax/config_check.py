@@ -78,6 +78,12 @@ def check(config: Config) -> None:
             f"at most model.context_length, which is {model.context_length}",
         ),
         ("data.tempo_stretch", 0 <= data.tempo_stretch <= 1, "0 to 1"),
+        # The slot loss reads of a row of music only what can stand in the slots.
+        (
+            "data.prompt_weight",
+            data.prompt_weight == 0 or (data.prompt_weight > 0 and config.loss.kind == "full"),
+            "0, or above 0 with loss.kind = 'full'",
+        ),
         ("optimizer.final_learning_rate_share", 0 <= optimizer.final_learning_rate_share <= 1, "0 to 1"),
         ("optimizer.beta1", 0 <= optimizer.beta1 < 1, "0 or more, below 1"),
         ("optimizer.beta2", 0 <= optimizer.beta2 < 1, "0 or more, below 1"),

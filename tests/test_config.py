@@ -147,6 +147,13 @@ def test_a_value_that_no_run_can_have_is_refused(field: str, value: object, expe
         assert word in str(error.value)
 
 
+def test_a_prompt_is_a_target_only_of_the_full_loss() -> None:
+    full = changed(config.load("stage2.py"), "data.prompt_weight", 1.0)
+    config_check.check(full)
+    with pytest.raises(UserError, match=r"data\.prompt_weight is 1\.0; expected 0, or above 0 with loss\.kind"):
+        config_check.check(changed(full, "loss.kind", "slot"))
+
+
 def test_samples_of_a_run_without_music_are_refused() -> None:
     run = changed(changed(config.load("stage1.py"), "data.music_rows", 0), "samples.every_steps", 10)
     with pytest.raises(UserError, match=r"samples.every_steps is 10; expected 0, as data.music_rows is 0"):

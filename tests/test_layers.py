@@ -29,6 +29,7 @@ ROOMS = (
     "evaluation",
     "composing",
     "serving",
+    "experiments",
 )
 """From the ground up. A module may import its own room and lower ones."""
 FORBIDDEN = {
@@ -37,8 +38,10 @@ FORBIDDEN = {
     ("evaluation", "training"): "scores do not know how a model was trained",
     ("composing", "training"): "music is asked for where nothing is trained",
     ("serving", "training"): "a server needs no training extra",
+    ("experiments", "training"): "an experiment trains by the public command",
+    ("experiments", "inference"): "an experiment writes music by the public command",
 }
-COMMANDS = ("prepare", "train", "export", "generate", "evaluate", "serve")
+COMMANDS = ("prepare", "train", "export", "generate", "evaluate", "serve", "experiment")
 """Stand on top; nothing imports them, and only they import commands.py."""
 
 WITHOUT_JAX = ("music", "text", "data")
@@ -245,5 +248,7 @@ def test_files_are_short_and_say_what_they_are(path: Path) -> None:
 @pytest.mark.parametrize("path", python_files("configs"), ids=lambda path: path.name)
 def test_configs_import_nothing_but_the_schema(path: Path) -> None:
     allowed = (f"{PACKAGE}.config", f"{PACKAGE}.presets", "dataclasses")
+    if path.parent.name == "experiments":
+        allowed = (f"{PACKAGE}.experiments", "typing")
     for each in imports(path):
         assert each.target.startswith(allowed), f"{path}:{each.line}: imports {each.target}"

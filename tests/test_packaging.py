@@ -45,7 +45,7 @@ def test_the_wheel_holds_the_package_and_the_configs(wheel: Path) -> None:
         inside = {name for name in archive.namelist() if name.startswith("midillm_jax/")}
         assert not {name for name in archive.namelist() if name.startswith(("tests/", "configs/"))}
     package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "midillm_jax").rglob("*.py")}
-    configs = {f"midillm_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
+    configs = {f"midillm_jax/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.py")}
     assert len(package) > 5
     assert configs
     model = {path.relative_to(ROOT).as_posix() for path in (ROOT / "midillm_jax" / "assets").rglob("*.*")}

@@ -48,6 +48,8 @@ def identity(
     """
     parts: Identity = {"seed": seed, "tokenizer": tokenizer.fingerprint[:_DIGITS]}
     parts |= {f"data.{name}": getattr(data, name) for name in _FIELDS}
+    if data.prompt_weight:  # else as before there was this field, so that runs of then go on
+        parts["data.prompt_weight"] = data.prompt_weight
     parts |= {f"data.anticipation.{name}": share for name, share in dataclasses.asdict(data.anticipation).items()}
     for kind, members in folders.items():
         for place, (reader, weight) in enumerate(members):

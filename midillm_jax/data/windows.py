@@ -77,6 +77,7 @@ class MusicLayout:
     text_vocab_size: int
     compat_flag: bool
     row_length: int
+    prompt_weight: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,12 @@ class MusicStretch:
     def _segment(self, written: np.ndarray, closed: bool) -> Segment:
         anticipated = not self.layout.compat_flag and bool((written[2::3] >= CONTROL_OFFSET).any())
         return music_segment(
-            self.prompt, written, text_vocab_size=self.layout.text_vocab_size, closed=closed, anticipated=anticipated
+            self.prompt,
+            written,
+            text_vocab_size=self.layout.text_vocab_size,
+            closed=closed,
+            anticipated=anticipated,
+            prompt_weight=self.layout.prompt_weight,
         )
 
 
@@ -202,7 +208,7 @@ class MusicExamples:
         self._augment = augment
         self.long_captions: set[int] = set()
         """Records met so far whose caption, when drawn, left no room."""
-        self._layout = MusicLayout(text_vocab_size, data.compat_flag, data.row_length)
+        self._layout = MusicLayout(text_vocab_size, data.compat_flag, data.row_length, data.prompt_weight)
 
     def visits(self) -> np.ndarray:
         """int64 [records]: windows of each piece in one pass, so that long pieces count by their length."""

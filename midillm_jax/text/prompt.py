@@ -46,7 +46,13 @@ def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def music_segment(
-    prompt: Sequence[int], amt_ids: np.ndarray, *, text_vocab_size: int, closed: bool, anticipated: bool
+    prompt: Sequence[int],
+    amt_ids: np.ndarray,
+    *,
+    text_vocab_size: int,
+    closed: bool,
+    anticipated: bool,
+    prompt_weight: float = 0.0,
 ) -> Segment:
     """A prompt and the music it asks for.
 
@@ -56,9 +62,10 @@ def music_segment(
         text_vocab_size: where music ids begin.
         closed: whether the piece ends here, so that the SEPARATOR triple follows.
         anticipated: whether ``amt_ids`` holds controls, which the flag says.
+        prompt_weight: of the prompt's tokens behind begin-of-text.
 
     Returns:
-        Prompt and flag are given, so weigh nothing; every music token weighs 1.
+        The flag is given, and so is a prompt of no weight; every music token weighs 1.
 
     Raises:
         ValueError: ``amt_ids`` ends inside a triple.
@@ -70,6 +77,7 @@ def music_segment(
     music = np.concatenate([np.asarray(amt_ids, np.int32), np.asarray(ending, np.int32)])
     given = np.asarray([*prompt, text_vocab_size + flag], np.int32)
     weights = np.concatenate([np.zeros(len(given), np.float32), np.ones(len(music), np.float32)])
+    weights[1 : len(prompt)] = prompt_weight
     slots = np.concatenate([np.full(len(given), vocab.NO_SLOT, np.int8), np.arange(len(music), dtype=np.int64) % 3])
     return Segment(np.concatenate([given, music + np.int32(text_vocab_size)]), weights, slots.astype(np.int8))
 

@@ -634,6 +634,7 @@ def test_a_state_of_another_run_is_named(data: DataConfig) -> None:
         ({"alter_captioned": True}, r"data\.alter_captioned was False, is now True"),
         ({"window_start": "piece"}, r"data\.window_start was random, is now piece"),
         ({"compat_flag": True}, r"data\.compat_flag was False, is now True"),
+        ({"prompt_weight": 0.5}, r"data\.prompt_weight was absent, is now 0\.5"),
         (
             {"anticipation": AnticipationConfig(spans=0.1, random=0.3, instruments=0.3, span_seconds=4.0)},
             r": data\.anticipation\.span_seconds was 5\.0, is now 4\.0: ",

@@ -477,6 +477,9 @@ def test_captions_are_drawn_and_dropped(tmp_path: Path, tokenizer: Tokenizer) ->
         assert abs(found[caption] / times - 0.25) < 4 * (0.25 * 0.75 / times) ** 0.5
     assert set(shown(caption_dropout=0.0)) == set(captions)
     assert set(shown(caption_dropout=1.0)) == {""}
+    (weighed,) = drawer.draw(1, prompt_weight=0.5)
+    length = len(weighed.prompt)
+    assert weighed.segment().loss_weights[: length + 1].tolist() == [0, *[0.5] * (length - 1), 0]
 
 
 def test_held_out_music_is_shown_as_it_is(tmp_path: Path, tokenizer: Tokenizer) -> None:

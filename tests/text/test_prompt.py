@@ -81,6 +81,15 @@ def test_music_segment_of_no_music_is_the_engines_prompt() -> None:
     assert not segment.loss_weights.any()
 
 
+def test_a_prompt_can_be_a_target_but_begin_of_text_and_flag_are_given() -> None:
+    options = {"text_vocab_size": TEXT, "closed": False, "anticipated": False}
+    plain = music_segment([998, 7, 8], TRIPLES, **options)
+    weighed = music_segment([998, 7, 8], TRIPLES, prompt_weight=0.5, **options)
+    assert weighed.loss_weights.tolist() == [0, 0.5, 0.5, 0] + [1] * 6
+    assert plain.loss_weights.tolist() == [0] * 4 + [1] * 6
+    assert weighed.tokens.tolist() == plain.tokens.tolist()
+
+
 def test_music_segment_refuses_half_triples() -> None:
     with pytest.raises(ValueError, match="4 music ids are not whole"):
         music_segment([998], TRIPLES[:4], text_vocab_size=TEXT, closed=False, anticipated=False)

@@ -1,0 +1,1 @@
+"""Experiments: what is compared, run through the public commands, recorded, and shown with intervals."""
