@@ -12,12 +12,8 @@ from midillm_jax.music.instruments import PROGRAM_NAMES
 from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.parts import read_notes
 from midillm_jax.music.roll import program_colours
-from midillm_jax.music.score import Score
 from midillm_jax.music.vocab import DURATION_OFFSET, NOTE_OFFSET, PITCHES, TICKS_PER_SECOND
 from midillm_jax.serving.versions import Version
-
-_MAX_BARS = 2_000
-"""More lines would be a grey area; a file that has more is shown without."""
 
 View = dict[str, Any]
 """
@@ -37,9 +33,9 @@ def nothing() -> View:
 
 def shown(version: Version, sound: Path | None = None, silence: str | None = None) -> View:
     """A version on the page, with its sound where that is rendered."""
-    table, score = version.table, version.score
+    table = version.table
     rows = np.stack((table.onsets, table.durations, table.notes // PITCHES, table.notes % PITCHES, table.velocities), 1)
-    bars = bar_lines(score)
+    bars = [list(line) for line in clock.bar_lines(version.score)]
     return {
         "notes": _rows(rows),
         "fresh": [],
@@ -102,15 +98,6 @@ def legend(table: NoteTable) -> list[list[Any]]:
 def _legend(programs: list[int]) -> list[list[Any]]:
     colours = program_colours(programs)
     return [[program, PROGRAM_NAMES[program], "#{:02x}{:02x}{:02x}".format(*colours[program])] for program in programs]
-
-
-def bar_lines(score: Score) -> list[list[float]]:
-    """Number and second of every bar's beginning, and of the end of the last one."""
-    bars, tempos, end = clock.bar_map(score), clock.tempo_map(score), clock.music_end(score)
-    first, last = bars.bar(0), bars.bar(max(end - 1, 0))
-    if last - first >= _MAX_BARS:
-        return []
-    return [[bar, round(tempos.seconds(bars.start(bar)), 3)] for bar in range(first, last + 2)]
 
 
 def _rows(rows: np.ndarray) -> list[list[float]]:
