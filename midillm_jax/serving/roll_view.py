@@ -10,7 +10,6 @@ from midillm_jax.inference.changes import Change
 from midillm_jax.music import clock
 from midillm_jax.music.instruments import PROGRAM_NAMES
 from midillm_jax.music.midi import NoteTable
-from midillm_jax.music.parts import read_notes
 from midillm_jax.music.roll import program_colours
 from midillm_jax.music.vocab import DURATION_OFFSET, NOTE_OFFSET, PITCHES, TICKS_PER_SECOND
 from midillm_jax.serving.versions import Version
@@ -21,14 +20,14 @@ notes, fresh: rows of onset and duration in seconds, program, pitch, velocity; f
 programs: rows of number, name and colour, in the order of the legend.
 bars: rows of number and second, the end of the last one too.
 seconds: at the right edge. span: from and to which second is chosen, or None; where it is not there, as before.
-midi, sound: addresses of files, or None. silence: why there is no sound. title: what it is.
+midi, sound, picture: addresses of files, or None. silence: why there is no sound. title: what it is.
 """
 
 
 def nothing() -> View:
     """An empty roll."""
     empty: View = {"notes": [], "fresh": [], "programs": [], "bars": [], "seconds": 30, "span": None, "title": ""}
-    return empty | {"midi": None, "sound": None, "silence": None}
+    return empty | {"midi": None, "sound": None, "picture": None, "silence": None}
 
 
 def shown(version: Version, sound: Path | None = None, silence: str | None = None) -> View:
@@ -45,14 +44,13 @@ def shown(version: Version, sound: Path | None = None, silence: str | None = Non
         "title": version.title,
         "midi": address(version.midi),
         "sound": None if sound is None else address(sound),
+        "picture": address(version.picture) if version.picture.is_file() else None,
         "silence": silence,
     }
 
 
-def being_written(version: Version | None, change: Change | None, start: float, seconds: float) -> View:
+def being_written(version: Version, change: Change, start: float, seconds: float) -> View:
     """The roll before the first new note: what stays of the piece, and the place where music is to come."""
-    if version is None or change is None:
-        return nothing() | {"seconds": seconds}
     score = version.score
     tempos = clock.tempo_map(score)
     until = float("inf") if change.end is None else change.end
@@ -64,7 +62,7 @@ def being_written(version: Version | None, change: Change | None, start: float, 
             note.pitch,
             note.velocity,
         )
-        for note in read_notes(score).notes
+        for note in version.music.notes
         if not (change.start <= note.onset < until and (change.parts is None or note.part in change.parts))
     ]
     view = shown(version)

@@ -10,7 +10,8 @@ from midillm_jax.music.instruments import PROGRAM_NAMES
 from midillm_jax.music.parts import read_notes
 from midillm_jax.music.score import Score, read_score
 from midillm_jax.music.vocab import DRUM_PROGRAM
-from midillm_jax.serving.wishes import Bounds, Wish, plan, stretch, track_choices
+from midillm_jax.serving.places import stretch, track_choices
+from midillm_jax.serving.wishes import Bounds, Wish, plan
 from tests.inference.parts import band_files
 
 BOUNDS = Bounds(outputs=4, prompt_letters=200)
