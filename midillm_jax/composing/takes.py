@@ -102,7 +102,7 @@ def judge_change(number: int, new: NoteTable, stretch: Stretch, asked: Asked) ->
     The stretch is heard with all that sounds in it. What it suffered from before, as a file of loops does, is no fault
     of a take. Of what the words say, instruments, drums and key count: tempo, bars and length are the file's.
     """
-    heard = _together(stretch.kept, new)
+    heard = together(stretch.kept, new)
     ends = round(new.seconds() * TICKS_PER_SECOND)
     span = stretch.start, max(min(stretch.end, ends), stretch.start + 1) if stretch.closes else stretch.end
     signs, before = signatures(heard, span), stretch.before
@@ -179,7 +179,8 @@ def _sounding(table: NoteTable, start: int, end: int) -> NoteTable:
     return NoteTable(begins, ends - begins, table.notes[inside], table.velocities[inside])
 
 
-def _together(one: NoteTable, other: NoteTable) -> NoteTable:
+def together(one: NoteTable, other: NoteTable) -> NoteTable:
+    """The notes of both."""
     onsets = np.concatenate((one.onsets, other.onsets))
     order = np.argsort(onsets, kind="stable")
     durations = np.concatenate((one.durations, other.durations))[order]

@@ -1,6 +1,7 @@
 """What the page's fields say, as work for an engine: new music, or a change of the piece that is on the page."""
 
 import dataclasses
+import re
 from typing import Literal
 
 from midillm_jax.composing import asked_change, by_words, takes
@@ -29,6 +30,7 @@ WORDS_LETTERS, PLAN_LETTERS, _OPERATIONS = 500, 4000, 40
 """Of an edit at most."""
 _NOTES_A_SECOND = 20
 """Of a new piece at most, on average: a model that floods would take minutes over a second that nobody wants."""
+_NO_NUMBER, _HALF = re.compile(r"\d{10}"), re.compile("[\ud800-\udfff]")
 _NO_PIECE = "There is no piece yet to {verb}; write one, or open a .mid file of yours"
 _VERBS: dict[Kind, str] = {
     "continue": "continue",
@@ -134,13 +136,7 @@ def plan(wish: Wish, score: Score | None, bounds: Bounds, music: ScoreNotes | No
         ("The length", wish.seconds, MIN_SECONDS <= wish.seconds <= MAX_SECONDS, f"{MIN_SECONDS} to {MAX_SECONDS} s"),
     )
     takes.check(wish.chosen_among, wish.outputs)
-    for name, text, letters in (
-        ("The prompt", prompt, bounds.prompt_letters),
-        ("What is to be changed", wish.words, WORDS_LETTERS),
-        ("The plan", wish.plan, PLAN_LETTERS),
-    ):
-        if len(text) > letters:
-            raise UserError(f"{name} has {len(text):,} letters, and may have {letters:,}; a sentence is best")
+    _check_letters("The prompt", prompt, bounds.prompt_letters)
     asked = MusicRequest(
         prompt=prompt or None,
         outputs=wish.outputs,
@@ -245,17 +241,15 @@ def plan_text(wish: Wish, score: Score | None) -> str:
     """
     if score is None:
         raise UserError(_NO_PIECE.format(verb=_VERBS["edit"]))
-    if len(wish.words) > WORDS_LETTERS:
-        raise UserError(f"What is to be changed has {len(wish.words):,} letters, and may have {WORDS_LETTERS:,}")
+    _check_text("What is to be changed", wish.words, WORDS_LETTERS)
     if not wish.words.strip():
         raise UserError("What is to be changed? Write it, such as: make bars 9 to 16 sparser")
     return edit_plan.plan_text(by_words.plan_for(score, wish.words))
 
 
 def _edit(wish: Wish, asked: MusicRequest, score: Score, music: ScoreNotes, manner: Manner) -> Plan:
-    meant = plan_text(wish, score) if wish.words.strip() or not wish.plan.strip() else ""
-    lines = wish.plan if wish.plan.strip() else meant
-    operations = edit_plan.read_plan(lines)
+    _check_text("The plan", wish.plan, PLAN_LETTERS)
+    operations = edit_plan.read_plan(wish.plan if wish.plan.strip() else plan_text(wish, score))
     if not 1 <= len(operations) <= _OPERATIONS:
         raise UserError(f"The plan has {len(operations)} operations; expected 1 to {_OPERATIONS}")
     by_model, grid = by_words.needs_model(operations), manner.grid(score, music)
@@ -280,9 +274,32 @@ def _edit(wish: Wish, asked: MusicRequest, score: Score, music: ScoreNotes, mann
         told = " \u00b7 ".join(applied.told) + (f", seed {asked.seed}" if by_model else "")
         return [Take(write_score(applied.score), told)]
 
-    own = edit_plan.plan_text(operations)
-    title = " ".join(wish.words.split()) if own == meant else "; ".join(own.splitlines())
-    return Plan(work, title, edit=own, needs_model=by_model)
+    lines = edit_plan.plan_text(operations)
+    title = " ".join(wish.words.split()) if _mean(wish, score, lines) else "; ".join(lines.splitlines())
+    return Plan(work, title, edit=wish.plan if wish.plan.strip() else lines, needs_model=by_model)
+
+
+def _mean(wish: Wish, score: Score, lines: str) -> bool:
+    """Whether the words of an edit are those of its plan, which may have been changed or written by hand."""
+    try:
+        return plan_text(wish, score) == lines
+    except UserError:
+        return False
+
+
+def _check_letters(name: str, text: str, most: int) -> None:
+    """Raises UserError for a text that is too long."""
+    if len(text) > most:
+        raise UserError(f"{name} has {len(text):,} letters, and may have {most:,}; a sentence is best")
+
+
+def _check_text(name: str, text: str, most: int) -> None:
+    """Raises UserError for a text of an edit that is too long, no text, or has numbers beyond all bars and seconds."""
+    _check_letters(name, text, most)
+    if found := _NO_NUMBER.search(text):
+        raise UserError(f"{name} holds {found[0]}..., a number that no bar, second or tempo has; write a smaller one")
+    if found := _HALF.search(text):
+        raise UserError(f"{name}: character {found.start() + 1} is half of a pair (a surrogate), not text")
 
 
 def _check_size(score: Score) -> None:
