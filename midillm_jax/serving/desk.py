@@ -200,6 +200,11 @@ class Desk:
         tempos = clock.tempo_map(score)
         return dataclasses.replace(shown, view=shown.view | {"span": [tempos.seconds(tick) for tick in span]})
 
+    def unmark(self, name: str) -> View | None:
+        """The roll with no stretch marked; None while it shows what is being written."""
+        visit = self.visits.of(name)
+        return None if visit.job is not None else _unchanged(visit, "").view | {"span": None}
+
     def stop(self, name: str) -> None:
         """Ends what is being written for a tab; its :meth:`write` says so."""
         self.visits.of(name).stop()
@@ -233,7 +238,7 @@ def _beginning(plan: Plan, origin: Version | None) -> View:
     if origin is not None and plan.change is not None:
         return roll_view.being_written(origin, plan.change, plan.start, plan.seconds)
     if origin is not None and plan.edit is not None:
-        return roll_view.shown(origin) | {"midi": None}
+        return roll_view.being_edited(origin)
     return roll_view.nothing() | {"seconds": plan.seconds}
 
 

@@ -145,10 +145,22 @@ class Fields:
         )
         self.seed = _number("Seed", "The same seed gives the same notes; empty for new ones.", "seed")
         self.temperature = gr.Slider(
-            0, 2, value=model.temperature, step=0.05, label="Temperature", info="Above 1 is wilder, below tamer."
+            0,
+            2,
+            value=model.temperature,
+            step=0.05,
+            label="Temperature",
+            info="Above 1 is wilder, below tamer.",
+            elem_id="temperature",
         )
         self.top_p = gr.Slider(
-            0.5, 1, value=model.top_p, step=0.01, label="Top-p", info="Lower leaves out what is unlikely."
+            0.5,
+            1,
+            value=model.top_p,
+            step=0.01,
+            label="Top-p",
+            info="Lower leaves out what is unlikely.",
+            elem_id="top-p",
         )
 
     def wish(self, values: Values) -> wishes.Wish:

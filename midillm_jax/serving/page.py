@@ -133,7 +133,7 @@ class _Page:
         self.open.upload(self._open, self.open, self.shown, **_QUEUED)
         self.undo.click(self._undo, None, self.shown, **_QUEUED)
         self.versions.input(self._go_to, self.versions, self.shown, **_QUEUED)
-        fields.kind.change(self._kind, fields.kind, fields.by_kind, **_HIDDEN)
+        fields.kind.change(self._kind, fields.kind, [self.roll, *fields.by_kind], **_HIDDEN)
         self.roll.select(self._select, [fields.kind, fields.words], [fields.kind, fields.where, fields.words], **_EACH)
         gr.on(
             [fields.where.blur, fields.where.submit],
@@ -195,8 +195,10 @@ class _Page:
             return [gr.skip(), "", gr.skip()]
         return ["infill" if kind == "new" else kind, f"bar {first}" if kind == "continue" else bars, gr.skip()]
 
-    async def _kind(self, kind: str) -> list[Any]:
-        return self.fields.shown_for(kind)
+    async def _kind(self, kind: str, request: gr.Request) -> list[Any]:
+        # What was marked for another kind is not meant by the words of an edit.
+        view = self.desk.unmark(_visitor(request)) if kind == "edit" else None
+        return [gr.skip() if view is None else view, *self.fields.shown_for(kind)]
 
     def _update(self, request: gr.Request, shown: Shown) -> list[Any]:
         """Values for ``self.shown``. While notes come, only the roll and the status change."""

@@ -22,12 +22,13 @@ bars: rows of number and second, the end of the last one too.
 seconds: at the right edge. span: from and to which second is chosen, or None; where it is not there, as before.
 midi, sound, picture: addresses of files, or None. silence: why there is no sound. title: what it is.
 """
+_NO_FILES: View = {"midi": None, "sound": None, "picture": None}
 
 
 def nothing() -> View:
     """An empty roll."""
     empty: View = {"notes": [], "fresh": [], "programs": [], "bars": [], "seconds": 30, "span": None, "title": ""}
-    return empty | {"midi": None, "sound": None, "picture": None, "silence": None}
+    return empty | _NO_FILES | {"silence": None}
 
 
 def shown(version: Version, sound: Path | None = None, silence: str | None = None) -> View:
@@ -49,6 +50,11 @@ def shown(version: Version, sound: Path | None = None, silence: str | None = Non
     }
 
 
+def being_edited(version: Version) -> View:
+    """The roll before an edit's first note, which may take some of those that are there."""
+    return shown(version) | _NO_FILES
+
+
 def being_written(version: Version, change: Change, start: float, seconds: float) -> View:
     """The roll before the first new note: what stays of the piece, and the place where music is to come."""
     score = version.score
@@ -66,12 +72,15 @@ def being_written(version: Version, change: Change, start: float, seconds: float
         if not (change.start <= note.onset < until and (change.parts is None or note.part in change.parts))
     ]
     view = shown(version)
-    return view | {
-        "notes": [[round(on, 2), round(end - on, 2), *rest] for on, end, *rest in rows],
-        "seconds": max(view["seconds"] if change.end is not None else 0.0, start + seconds),
-        "span": [start, start + seconds],
-        "midi": None,
-    }
+    return (
+        view
+        | {
+            "notes": [[round(on, 2), round(end - on, 2), *rest] for on, end, *rest in rows],
+            "seconds": max(view["seconds"] if change.end is not None else 0.0, start + seconds),
+            "span": [start, start + seconds],
+        }
+        | _NO_FILES
+    )
 
 
 def written(view: View, events: np.ndarray) -> View:
