@@ -100,17 +100,20 @@ def judge_change(number: int, new: NoteTable, stretch: Stretch, asked: Asked) ->
     """What is to be said of new notes in a file.
 
     The stretch is heard with all that sounds in it. What it suffered from before, as a file of loops does, is no fault
-    of a take. Of what the words say, instruments, drums and key count: tempo, bars and length are the file's.
+    of a take; new parts that leave out half of it are, whoever plays besides. Of what the words say, instruments, drums
+    and key count: tempo, bars and length are the file's.
     """
     heard = together(stretch.kept, new)
     ends = round(new.seconds() * TICKS_PER_SECOND)
     span = stretch.start, max(min(stretch.end, ends), stretch.start + 1) if stretch.closes else stretch.end
-    signs, before = signatures(heard, span), stretch.before
+    signs, before, half = signatures(heard, span), stretch.before, _seconds((stretch.start, stretch.end)) / 2
     faults = {
         "without a note": not len(new),
         _FLOODED: signatures(new).flooded,
         _LOOPING: signs.looping and not before.looping,
-        _EMPTY: (signs.holey and not before.holey) or _hardly_plays(new, span, stretch),
+        "over at once": _seconds(span) < min(LEAST_SECONDS, half),
+        _EMPTY: (signs.holey and not before.holey)
+        or signatures(new, span).longest_silence > max(LONGEST_SILENCE, half),
     }
     found = _agreements(score(heard, dataclasses.replace(asked, tempo=None, meter=None, seconds=None)))
     if stretch.players:
@@ -163,12 +166,8 @@ def _mean(found: list[float]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def _hardly_plays(new: NoteTable, span: tuple[int, int], stretch: Stretch) -> bool:
-    """Whether new notes end at once where they may, or leave out half of the stretch or more, whoever else plays."""
-    half = (stretch.end - stretch.start) / TICKS_PER_SECOND / 2
-    if (span[1] - span[0]) / TICKS_PER_SECOND < min(LEAST_SECONDS, half):
-        return True
-    return signatures(new, span).longest_silence > max(LONGEST_SILENCE, half)
+def _seconds(span: tuple[int, int]) -> float:
+    return (span[1] - span[0]) / TICKS_PER_SECOND
 
 
 def _sounding(table: NoteTable, start: int, end: int) -> NoteTable:

@@ -120,7 +120,7 @@ def test_what_the_stretch_had_before_is_no_fault_of_a_take() -> None:
 def test_a_continuation_may_end_early_but_not_at_once() -> None:
     twelve, three = at(1000, tune(0, notes=48)), at(1000, tune(0, notes=12))
     assert judge_change(0, twelve, stretch(closes=True), Asked()).failed is None
-    assert judge_change(0, three, stretch(closes=True), Asked()).failed == "next to empty or full of holes"
+    assert judge_change(0, three, stretch(closes=True), Asked()).failed == "over at once"
 
 
 def test_all_who_were_asked_to_play_and_what_the_words_say_count() -> None:
