@@ -8,10 +8,13 @@ seed: a bar that is played over and over (1.2 to 8 s, onsets up to a tick off, o
 in two ways, its first dozen notes alone, a hole of ten seconds in its middle, and notes so short and far apart that
 silence rules. These should be called what they are.
 
-Prints four tables: shares of pieces with each sign; of each threshold by itself the real pieces that it rejects, with
+Stretches of the pieces, 4 to 32 seconds from anywhere, are judged as takes of a change of a file are
+(composing/takes.py): silence at their ends counts, and there is no least number of notes.
+
+Prints five tables: shares of pieces with each sign; of each threshold by itself the real pieces that it rejects, with
 95 % intervals, the failures it is there for that it catches, and the tightest value that rejects no more than 1 in 200
-of the real openings; real pieces by the folder that they lie in; and the distributions. ``--json FILE`` writes the
-figures too.
+of the real openings; real pieces by the folder that they lie in; the distributions; and the stretches. ``--json FILE``
+writes the figures too.
 """
 
 import argparse
@@ -31,6 +34,8 @@ from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
 
 OPENING_NOTES = 682
 SIGNS = ("looping", "flooded", "empty")
+STRETCH_SIGNS, STRETCHES = ("looping", "flooded", "holey"), (4, 8, 16, 32)
+"""Signs in a stretch, and seconds of one."""
 NUMBERS = ("loop_share", "most_together", "notes_a_second", "silent_share", "longest_silence", "notes", "seconds")
 QUANTILES = (0.0, 0.01, 0.05, 0.5, 0.95, 0.99, 0.995, 1.0)
 FALSE_SHARE = 1 / 200
@@ -47,6 +52,17 @@ def opening(table: NoteTable) -> NoteTable:
     """What a model would write of a piece."""
     ends = int(np.searchsorted(table.onsets, table.onsets[0] + MAX_ONSET_TICKS))
     return first(table, min(ends, OPENING_NOTES))
+
+
+def stretch(table: NoteTable, seconds: int, rng: np.random.Generator) -> Signatures | None:
+    """The signs in so many seconds from anywhere in a piece; None if it is no longer than that."""
+    room, length = int(table.onsets[-1]) - seconds * TICKS_PER_SECOND, seconds * TICKS_PER_SECOND
+    if room <= 0:
+        return None
+    start = int(rng.integers(room))
+    inside = (table.onsets >= start) & (table.onsets < start + length)
+    columns = (table.onsets[inside], table.durations[inside], table.notes[inside], table.velocities[inside])
+    return signatures(NoteTable(*columns), (start, start + length))
 
 
 def looped(table: NoteTable, rng: np.random.Generator) -> NoteTable:
@@ -167,13 +183,13 @@ def rejections(real: dict[str, list[Signatures]], made: dict[str, list[Signature
     return found
 
 
-def shares(found: list[Signatures]) -> dict[str, float]:
+def shares(found: list[Signatures], signs: tuple[str, ...] = SIGNS) -> dict[str, float]:
     """Share of pieces with each sign, and with any."""
     counts: Counter[str] = Counter()
     for each in found:
-        fired = [sign for sign in SIGNS if getattr(each, sign)]
+        fired = [sign for sign in signs if getattr(each, sign)]
         counts.update([*fired, *(["any"] if fired else [])])
-    return {sign: counts[sign] / len(found) for sign in (*SIGNS, "any")}
+    return {sign: counts[sign] / len(found) for sign in (*signs, "any")}
 
 
 def main() -> None:
@@ -211,8 +227,18 @@ def main() -> None:
         for number in NUMBERS:
             at = np.quantile([getattr(each, number) for each in found], QUANTILES)
             print(f"| {name}: {number} | {' | '.join(f'{value:.4g}' for value in at)} |")
+    rng = np.random.default_rng(1)
+    within = {
+        seconds: [found for table in tables if (found := stretch(table, seconds, rng)) is not None]
+        for seconds in STRETCHES
+    }
+    print(f"\n| stretches of | pieces | {' | '.join(STRETCH_SIGNS)} | any |\n|---|---|---|---|---|---|")
+    for seconds, found in within.items():
+        cells = " | ".join(f"{100 * share:.2f} %" for share in shares(found, STRETCH_SIGNS).values())
+        print(f"| {seconds} s | {len(found):,} | {cells} |")
     if arguments.json:
         figures = {
+            "stretches": {seconds: shares(found, STRETCH_SIGNS) for seconds, found in within.items()},
             "shares": {name: shares(found) for name, found in (real | made).items()},
             "thresholds": {name: dataclasses.asdict(each) for name, each in thresholds.items()},
         }

@@ -22,17 +22,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from midillm_jax import commands
-from midillm_jax.composing import by_words, fitting, options, outputs
+from midillm_jax.composing import asked_change, by_words, options, outputs
 from midillm_jax.composing import takes as ranking
-from midillm_jax.data.tonality import Key
+from midillm_jax.composing.asked_piece import AskedPiece
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation.asked import Asked
-from midillm_jax.inference import changes, compose, editing, engine, request, windows
-from midillm_jax.music import grid
+from midillm_jax.inference import changes, compose, engine, request, windows
 from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.edit_plan import plan_text, read_plan
-from midillm_jax.music.midi import NoteTable, read_midi
-from midillm_jax.music.parts import read_notes
+from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.parts import ScoreNotes, read_notes
 from midillm_jax.music.score import Score, read_score, write_score
 from midillm_jax.music.timing import midi_file
 from midillm_jax.music.vocab import MAX_ONSET_TICKS, TICKS_PER_SECOND
@@ -74,20 +72,18 @@ def main(arguments: list[str]) -> None:
     )
     commands.enable_compile_cache()
     if isinstance(chosen, options.New):
-        wanted, asked = _wanted(chosen), options.asked_of(chosen)
+        ranking.check(chosen.candidates, chosen.outputs, "--")
+        piece = options.piece_of(chosen)
+        wanted = _wanted(chosen, piece)
         with outputs.folder(chosen.out):
-            _write_new(chosen, wanted, asked)
+            _write_new(chosen, piece, wanted)
         return
     assert isinstance(chosen, options.OfFile)
-    # All that can be wrong with what was asked is said before the model is loaded.
-    score, wanted = _score(chosen.file), chosen.wanted()
-    options.check_notes(chosen)
     if isinstance(chosen, options.Edit):
-        _edit(chosen, score, wanted)
+        _edit(chosen)
         return
-    change, onto = options.change_of(chosen, score), changes.grid_of(score, chosen.quantize)
-    with outputs.folder(chosen.out):
-        _write_change(chosen, score, change, onto, wanted)
+    assert isinstance(chosen, options.Change)
+    _write_change(chosen)
 
 
 def _text(arguments: list[str]) -> None:
@@ -114,26 +110,22 @@ def _text(arguments: list[str]) -> None:
     print(f"{count} tokens, {speed:.0f} tokens/s with compiling", file=sys.stderr)
 
 
-def _wanted(chosen: options.New) -> request.MusicRequest:
+def _wanted(chosen: options.New, piece: AskedPiece) -> request.MusicRequest:
     """The request for a new piece; its length counts only where it fits a window, which also says what is wrong."""
-    if chosen.candidates is not None and chosen.candidates < chosen.outputs:
-        raise UserError(f"--candidates {chosen.candidates}: expected {chosen.outputs} or more, as --outputs are kept")
-    if chosen.tempo is not None and not fitting.SLOWEST <= chosen.tempo <= fitting.FASTEST:
-        raise UserError(f"--tempo {chosen.tempo:g}: expected {fitting.SLOWEST:g} to {fitting.FASTEST:g}")
     wanted = chosen.wanted(
         max_seconds=min(chosen.seconds, _WINDOW_SECONDS),
         max_notes=request.MusicRequest.max_notes if chosen.max_notes is None else chosen.max_notes,
-        programs=options.programs_of(chosen),
+        programs=piece.may_play(),
     )
     return dataclasses.replace(wanted, outputs=chosen.candidates or chosen.outputs)
 
 
-def _score(path: Path) -> Score:
-    data = path.read_bytes()
-    score = read_score(data, str(path))
-    if not read_notes(score).notes:
+def _score(path: Path) -> tuple[Score, ScoreNotes]:
+    score = read_score(path.read_bytes(), str(path))
+    music = read_notes(score)
+    if not music.notes:
         raise UserError(f"{path}: has no notes; give a file with music to start from")
-    return score
+    return score, music
 
 
 @contextlib.contextmanager
@@ -163,18 +155,18 @@ class _Take:
     table: NoteTable
     closed: bool
     tokens: int
-    told: str = ""
+    told: tuple[str, ...] = ()
     """What was done to it."""
 
 
-def _write_new(chosen: options.New, wanted: request.MusicRequest, asked: Asked) -> None:
+def _write_new(chosen: options.New, piece: AskedPiece, wanted: request.MusicRequest) -> None:
     with _progress() as update:
         model = _load(chosen)
         takes, seconds = _take(model, chosen, chosen.as_recommended(wanted, model), update)
-    takes = [_fitted(take, chosen.tempo, asked.key if chosen.key is not None else None) for take in takes]
+    takes = [_fitted(take, piece) for take in takes]
     order = list(range(len(takes)))
     if chosen.candidates is not None:
-        ranked = ranking.ranked([take.table for take in takes], asked)
+        ranked = ranking.ranked([take.table for take in takes], piece.facts())
         print(ranking.account(ranked, chosen.outputs), file=sys.stderr)
         order = [take.number for take in ranked[: chosen.outputs]]
     name = outputs.file_name(chosen.prompt, chosen.seed)
@@ -182,11 +174,11 @@ def _write_new(chosen: options.New, wanted: request.MusicRequest, asked: Asked) 
     for index, number in enumerate(order):
         take, path = takes[number], chosen.out / f"{name}-{index + 1}.mid"
         midi = midi_file(take.table, chosen.seed + number, chosen.tempo)
-        unheard.update(outputs.save(path, midi, take.table, chosen.prompt))
-        cut = "" if take.closed else ", cut where the room ended"
+        unheard.update(outputs.save(path, midi, chosen.prompt, chosen.roll))
+        told = "".join(f", {each}" for each in take.told) + ("" if take.closed else ", cut where the room ended")
         print(
             f"{path}: {len(take.table)} notes, {take.table.seconds():.1f} s, {outputs.instruments(take.table)}, "
-            f"{take.tokens / max(seconds, 1e-9):.0f} tokens/s{take.told}{cut}"
+            f"{take.tokens / max(seconds, 1e-9):.0f} tokens/s{told}"
         )
     for reason in sorted(unheard):  # the same one for every piece where FluidSynth is missing
         print(reason)
@@ -213,39 +205,41 @@ def _take(
     return [_Take(decode_notes(one.events), one.closed, len(one.events)) for one in written], seconds
 
 
-def _fitted(take: _Take, tempo: float | None, key: Key | None) -> _Take:
-    if tempo is not None:
-        table, told = fitting.at_tempo(take.table, tempo)
-        take = dataclasses.replace(take, table=table, told=f"{take.told}, {told}")
-    if key is not None:
-        table, told = fitting.in_key(take.table, key)
-        take = dataclasses.replace(take, table=table, told=f"{take.told}, {told}")
-    return take
+def _fitted(take: _Take, piece: AskedPiece) -> _Take:
+    table, told = piece.fitted(take.table)
+    return dataclasses.replace(take, table=table, told=tuple(told))
 
 
-def _write_change(
-    chosen: options.OfFile, score: Score, change: changes.Change, onto: grid.Grid | None, wanted: request.MusicRequest
-) -> None:
+def _write_change(chosen: options.Change) -> None:
+    # All that can be wrong with what was asked is said before the model is loaded.
+    (score, music), wanted, manner = _score(chosen.file), chosen.wanted(), options.manner_of(chosen)
+    ranking.check(chosen.candidates, chosen.outputs, "--")
+    asked = options.change_of(chosen, score)
+    change, grid = asked.change(score, music), manner.grid(score, music)
     _, length = changes.seconds_of(score, change)
-    with _progress() as update:
-        model = _load(chosen)
-        wanted = chosen.as_recommended(wanted, model)
-        edited = editing.write_into(
-            model,
-            score,
-            change,
-            wanted,
-            grid=onto,
-            strength=chosen.strength,
-            velocity=chosen.velocity,
-            tell=_told(update, length),
-        )
-    accounts = [changes.account(score, change, one) for one in edited]
-    for reason in _save_changed(chosen, [one.score for one in edited], accounts):
-        print(reason)
+    with outputs.folder(chosen.out):
+        with _progress() as update:
+            model = _load(chosen)
+            changed, kept = asked_change.write(
+                model,
+                score,
+                music,
+                asked,
+                change,
+                chosen.as_recommended(wanted, model),
+                manner,
+                grid,
+                candidates=chosen.candidates,
+                tell=_told(update, length),
+            )
+        if kept is not None:
+            print(kept, file=sys.stderr)
+        for reason in _save_changed(chosen, changed):
+            print(reason)
 
 
-def _edit(chosen: options.Edit, score: Score, wanted: request.MusicRequest) -> None:
+def _edit(chosen: options.Edit) -> None:
+    (score, music), wanted, manner = _score(chosen.file), chosen.wanted(), options.manner_of(chosen)
     if (chosen.words is None) == (chosen.plan is None):
         raise UserError(f'{_PROG} edit: say what to change, as in edit song.mid "mute the drums", or give --plan FILE')
     if chosen.plan is not None:
@@ -257,7 +251,7 @@ def _edit(chosen: options.Edit, score: Score, wanted: request.MusicRequest) -> N
         print(plan_text(plan), end="")
         return
     print(plan_text(plan), end="", file=sys.stderr)
-    onto = changes.grid_of(score, chosen.quantize)
+    grid = manner.grid(score, music)
     with outputs.folder(chosen.out), _progress() as update:
         model = None
         if by_words.needs_model(plan):
@@ -273,27 +267,27 @@ def _edit(chosen: options.Edit, score: Score, wanted: request.MusicRequest) -> N
                 plan,
                 model,
                 one,
-                grid=onto,
-                strength=chosen.strength,
-                velocity=chosen.velocity,
+                grid=grid,
+                strength=manner.strength,
+                velocity=manner.velocity,
                 tell=lambda stage, reached: update(description=_STAGES[stage], so_far=f"{reached:.0f} s"),
             )
             for one in asked
         ]
-        unheard = _save_changed(chosen, [one.score for one in applied], [" · ".join(one.told) for one in applied])
+        changed = [asked_change.Changed(one.score, " · ".join(one.told)) for one in applied]
+        unheard = _save_changed(chosen, changed)
     for reason in unheard:
         print(reason)
 
 
-def _save_changed(chosen: options.OfFile, scores: list[Score], accounts: list[str]) -> list[str]:
+def _save_changed(chosen: options.OfFile, changed: list[asked_change.Changed]) -> list[str]:
     """Writes the files, says what became of each, and gives what is missing for their sound."""
     name = f"{outputs.file_name(chosen.file.stem, None)}-{type(chosen).__name__.lower()}-seed{chosen.seed}"
     unheard: set[str] = set()
-    for index, (score, account) in enumerate(zip(scores, accounts, strict=True)):
+    for index, one in enumerate(changed):
         path = chosen.out / f"{name}-{index + 1}.mid"
-        midi = write_score(score)
-        unheard.update(outputs.save(path, midi, read_midi(midi), chosen.prompt or chosen.file.name))
-        print(f"{path}: {account}")
+        unheard.update(outputs.save(path, write_score(one.score), chosen.prompt or chosen.file.name, chosen.roll))
+        print(f"{path}: {one.account}")
     return sorted(unheard)
 
 

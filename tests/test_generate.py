@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import mido
 import pytest
@@ -156,7 +157,7 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("infill", "--bars", "2-3"), "infill"),
         (("infill", "--between", "1s", "2.5s", "--add", "harp"), "infill"),
         (("accompany", "--add", "harp", "--keep", "drums"), "accompany"),
-        (("replace", "--tracks", "drums", "--bars", "2-3", "--velocity", "70"), "replace"),
+        (("replace", "--tracks", "drums", "--bars", "2-3", "--velocity", "70", "--candidates", "3"), "replace"),
     ],
 )
 def test_a_file_gets_new_music(
@@ -171,9 +172,11 @@ def test_a_file_gets_new_music(
     monkeypatch.setenv("PATH", str(tmp_path))  # no fluidsynth there
     before = song.read_bytes()
     run(asked[0], str(song), *asked[1:], "--model", str(model), "--out", str(tmp_path / "out"), "--seed", "2")
-    line = capsys.readouterr().out.splitlines()[0]
+    shown = capsys.readouterr()
+    line = shown.out.splitlines()[0]
     (written,) = (tmp_path / "out").glob("*.mid")
     assert written.name.endswith(f"-{kind}-seed2-1.mid")
+    assert ("3 takes: " in shown.err and "; kept " in shown.err) == ("--candidates" in asked)
     assert line.startswith(f"{written}: from bar ")
     assert " notes new" in line
     assert written.with_suffix(".png").exists()
@@ -200,6 +203,11 @@ def test_a_file_gets_new_music(
         (("replace", "FILE", "--tracks", "drums", "--quantize", "1/7"), "is no grid"),
         (("replace", "FILE", "--tracks", "drums", "--velocity", "200"), "--velocity 200: expected 1 to 127"),
         (("replace", "FILE", "--tracks", "drums", "--strength", "2"), "--strength 2: expected 0"),
+        (
+            ("infill", "FILE", "--bars", "2", "--candidates", "1", "--outputs", "3"),
+            "--candidates 1: expected 3 or more",
+        ),
+        (("edit", "FILE", "mute the drums", "--candidates", "2"), "there is no option --candidates"),
         (("continue", "nowhere.mid"), "nowhere.mid"),
         (("continue", __file__), "MThd"),
     ],
@@ -256,11 +264,15 @@ def test_a_file_is_edited_by_words_without_a_model(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     out = ("--out", str(tmp_path / "out"), "--model", "no-model-here")
-    run("edit", str(song), "mute the drums and play everything an octave up in bars 1-2", *out)
+    run("edit", str(song), "mute the drums and play everything an octave up in bars 1-2", *out, "--roll", "both")
     shown = capsys.readouterr()
     assert shown.err.splitlines()[:2] == ["all: remove [drums]", "bars 1-2: transpose +12 semitones [all]"]
     (written,) = (tmp_path / "out").glob("*.mid")
     assert shown.out.startswith(f"{written}: all: remove [drums]: ")
+    assert written.with_suffix(".png").exists()
+    drawn = ElementTree.fromstring(written.with_suffix(".svg").read_text(encoding="utf-8"))
+    words = {each.text for each in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert {song.name, "bar", "1"} <= words
     old, new = (read_notes(read_score(path.read_bytes())).notes for path in (song, written))
     assert {note.part.program for note in new} == {note.part.program for note in old} - {128}
 

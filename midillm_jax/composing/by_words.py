@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Collection
 
+import numpy as np
+
 from midillm_jax.errors import UserError
 from midillm_jax.evaluation.prompt_players import asked_instruments, asks_for_drums
 from midillm_jax.inference.changes import Change
@@ -54,6 +56,8 @@ def run(
     strength: float = 1.0,
     velocity: int | None = None,
     tell: Callable[[Stage, float], None] | None = None,
+    hear: Callable[[int, np.ndarray], None] | None = None,
+    check: Callable[[Score], None] | None = None,
 ) -> Applied:
     """The score after a plan.
 
@@ -62,7 +66,8 @@ def run(
         plan: of operations.
         model: what writes new notes; may be None for a plan that asks for none.
         request: seed and sampling, and the words for operations that have none of their own.
-        grid: as in :func:`~midillm_jax.inference.editing.write_into`; so are the others.
+        grid: as in :func:`~midillm_jax.inference.editing.write_into`; so are the others up to ``hear``.
+        check: hears of the score after each operation; what it raises ends the work.
 
     Raises:
         UserError: a span or part is not in the score, or an operation cannot be done to it.
@@ -74,10 +79,12 @@ def run(
             raise ValueError("new notes are asked for, and there is no model")
         change = Change(target.start, target.end, target.parts, _programs(operation, target.parts))
         asked = dataclasses.replace(request, prompt=operation.text or request.prompt, outputs=1)
-        (edited,) = write_into(model, score, change, asked, grid=grid, strength=strength, velocity=velocity, tell=tell)
+        (edited,) = write_into(
+            model, score, change, asked, grid=grid, strength=strength, velocity=velocity, tell=tell, hear=hear
+        )
         return edited.score
 
-    return apply(score, plan, regenerate, seed=request.seed)
+    return apply(score, plan, regenerate, seed=request.seed, check=check)
 
 
 def _programs(operation: Regenerate, parts: Collection[Part]) -> tuple[int, ...] | None:

@@ -6,13 +6,12 @@ from typing import Annotated
 
 import tyro
 
-from midillm_jax.composing import fitting
+from midillm_jax.composing.asked_change import AskedChange, Manner
+from midillm_jax.composing.asked_piece import AskedPiece
+from midillm_jax.composing.outputs import Roll
 from midillm_jax.errors import UserError
-from midillm_jax.evaluation.asked import Asked
-from midillm_jax.evaluation.prompt_facts import read_prompt
 from midillm_jax.inference import changes, compose, request
 from midillm_jax.music import clock
-from midillm_jax.music.parts import programs_asked
 from midillm_jax.music.score import Score
 from midillm_jax.music.vocab import TICKS_PER_SECOND
 
@@ -43,6 +42,8 @@ class Sampling:
     """How vLLM quantises the weights as it loads them, such as fp8 on a GPU."""
     out: Path = Path("music")
     """Folder for the files."""
+    roll: Roll = "png"
+    """The picture of each piece: png, svg (sharp at any size), or both."""
 
     def wanted(self, **more: object) -> request.MusicRequest:
         """The same for midillm_jax.inference, where what is not given has a default."""
@@ -96,7 +97,16 @@ class OfFile(Sampling):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Continue(OfFile):
+class Change(OfFile):
+    """What all requests for new music in a file have."""
+
+    candidates: int | None = None
+    """Takes to write, of which --outputs are kept: those that did not fail and have the instruments and the key asked
+    for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Continue(Change):
     """Goes on from a place in a file; what was there from then on is gone."""
 
     start: Annotated[str | None, tyro.conf.arg(name="from")] = None
@@ -108,7 +118,7 @@ class Continue(OfFile):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Infill(OfFile):
+class Infill(Change):
     """Writes a stretch of a file anew, so that it leads from what is before to what is behind."""
 
     between: tuple[str, str] | None = None
@@ -120,7 +130,7 @@ class Infill(OfFile):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Accompany(OfFile):
+class Accompany(Change):
     """Writes further instruments to a file."""
 
     add: str
@@ -134,7 +144,7 @@ class Accompany(OfFile):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Replace(OfFile):
+class Replace(Change):
     """Writes some parts of a file anew, to go with all others."""
 
     tracks: str
@@ -167,59 +177,41 @@ KINDS: dict[str, type[Sampling]] = {
 }
 
 
-def asked_of(chosen: New) -> Asked:
-    """The facts that a new piece is asked to have, by its prompt and by options of their own.
+def piece_of(chosen: New) -> AskedPiece:
+    """The new piece that is asked for.
 
     Raises:
-        UserError: an option names no key or no instrument.
+        UserError: as AskedPiece.
     """
-    asked = Asked() if chosen.prompt is None else read_prompt(chosen.prompt)
-    if chosen.tempo is not None:
-        asked = dataclasses.replace(asked, tempo=(chosen.tempo, chosen.tempo))
-    if chosen.key is not None:
-        asked = dataclasses.replace(asked, key=fitting.key_named(chosen.key))
-    return asked
+    return AskedPiece(chosen.prompt, chosen.programs, chosen.instruments, chosen.tempo, chosen.key, dashes="--")
 
 
-def programs_of(chosen: New) -> tuple[int, ...] | None:
-    """The programs that may play; None for all.
+def manner_of(chosen: OfFile) -> Manner:
+    """How new notes are to be put into the file.
 
     Raises:
-        UserError: a word is no instrument.
+        UserError: as Manner.
     """
-    named = programs_asked(chosen.instruments) if chosen.instruments is not None else ()
-    return tuple(sorted({*chosen.programs, *named})) or None
+    return Manner(chosen.quantize, chosen.strength, chosen.velocity, dashes="--")
 
 
-def check_notes(chosen: OfFile) -> None:
-    """Whether new notes can be put and struck as asked.
-
-    Raises:
-        UserError: they cannot.
-    """
-    if chosen.velocity is not None and not 1 <= chosen.velocity <= 127:
-        raise UserError(f"--velocity {chosen.velocity}: expected 1 to 127")
-    if not 0 <= chosen.strength <= 1:
-        raise UserError(f"--strength {chosen.strength:g}: expected 0 (not moved) to 1 (onto the grid)")
-
-
-def change_of(chosen: OfFile, score: Score) -> changes.Change:
+def change_of(chosen: Change, score: Score) -> AskedChange:
     """What of a score is to be written anew.
 
     Raises:
-        UserError: a place, an instrument or a part that was named is not there.
+        UserError: a place that was named is not there, or none is where one is needed.
     """
     if isinstance(chosen, Continue):
         if not chosen.seconds >= 1 / TICKS_PER_SECOND:
             raise UserError(f"--seconds {chosen.seconds:g}: expected 0.01 or more")
         start = None if chosen.start is None else clock.place(score, chosen.start)
-        return changes.continuation(score, start, chosen.seconds, chosen.add)
+        return AskedChange("continue", start, seconds=chosen.seconds, instruments=chosen.add)
     assert isinstance(chosen, Infill | Accompany | Replace)
     span = changes.span(score, chosen.between, chosen.bars)
     if isinstance(chosen, Accompany):
-        return changes.accompaniment(score, chosen.add, chosen.keep, span)
+        return AskedChange("accompany", span=span, instruments=chosen.add, tracks=chosen.keep)
     if isinstance(chosen, Replace):
-        return changes.replacement(score, chosen.tracks, span)
+        return AskedChange("replace", span=span, tracks=chosen.tracks)
     if span is None:
         raise UserError("infill: name the stretch to fill, --between 20s 35s or --bars 9-16")
-    return changes.infilling(score, *span, chosen.add)
+    return AskedChange("infill", span=span, instruments=chosen.add)

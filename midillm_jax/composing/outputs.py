@@ -5,13 +5,17 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from midillm_jax.errors import UserError
 from midillm_jax.files import write_whole
-from midillm_jax.music import render
+from midillm_jax.music import clock, render
 from midillm_jax.music.instruments import PROGRAM_NAMES
-from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.midi import NoteTable, read_midi
+from midillm_jax.music.score import read_score
 
+Roll = Literal["png", "svg", "both"]
+"""What piano rolls are drawn as."""
 _NAME_LETTERS = 48
 
 
@@ -37,10 +41,12 @@ def file_name(prompt: str | None, seed: int | None) -> str:
     return name if seed is None else f"{name}-seed{seed}"
 
 
-def save(path: Path, midi: bytes, table: NoteTable, title: str | None) -> list[str]:
+def save(path: Path, midi: bytes, title: str | None, roll: Roll) -> list[str]:
     """Writes a piece, its picture and its sound; gives what is missing for the sound."""
     write_whole(path, midi)
-    render.piano_roll(table, path.with_suffix(".png"), title)
+    table, bars = read_midi(midi), clock.bar_lines(read_score(midi))
+    for kind in ("png", "svg") if roll == "both" else (roll,):
+        render.piano_roll(table, path.with_suffix(f".{kind}"), title, bars)
     return _play(path)
 
 

@@ -1,4 +1,7 @@
-"""What of a person's file is to be written anew: continued, filled in, accompanied, or parts of it."""
+"""What of a person's file is to be written anew: continued, filled in, accompanied, or parts of it.
+
+``music`` are the score's notes, where they were read before.
+"""
 
 import dataclasses
 
@@ -6,7 +9,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.music import clock
 from midillm_jax.music.edit import Edited
 from midillm_jax.music.grid import Grid, estimated_grid, grid_named
-from midillm_jax.music.parts import Part, parts_named, programs_asked, read_notes
+from midillm_jax.music.parts import Part, ScoreNotes, parts_named, programs_asked, read_notes
 from midillm_jax.music.score import Score
 
 
@@ -28,29 +31,37 @@ class Change:
     """Whether the model may end the music before that."""
 
 
-def continuation(score: Score, start: int | None, seconds: float, add: str | None = None) -> Change:
+def continuation(
+    score: Score, start: int | None, seconds: float, add: str | None = None, music: ScoreNotes | None = None
+) -> Change:
     """New music from a tick on (the end if None), in place of what is there; for the instruments of the score.
 
     Raises:
         UserError: ``add``, a list of further instruments, holds another word; or nothing is left to go on from.
     """
     start = clock.music_end(score) if start is None else start
-    programs = _own_programs(score, start, add)
+    programs = _own_programs(score, start, add, music)
     if not programs:
         raise UserError(f"{score.name}: no note begins before the place to go on from; name a later one")
     return Change(start, None, None, programs, seconds, may_close=True)
 
 
-def infilling(score: Score, start: int, end: int, add: str | None = None) -> Change:
+def infilling(score: Score, start: int, end: int, add: str | None = None, music: ScoreNotes | None = None) -> Change:
     """New music between two ticks in place of what is there, for the instruments of the score.
 
     Raises:
         UserError: ``add``, a list of further instruments, holds another word.
     """
-    return Change(start, end, None, _own_programs(score, None, add) or None)
+    return Change(start, end, None, _own_programs(score, None, add, music) or None)
 
 
-def accompaniment(score: Score, add: str, keep: str | None = None, span: tuple[int, int] | None = None) -> Change:
+def accompaniment(
+    score: Score,
+    add: str,
+    keep: str | None = None,
+    span: tuple[int, int] | None = None,
+    music: ScoreNotes | None = None,
+) -> Change:
     """New parts for the instruments in a list, beside all that is there, or beside the parts that ``keep`` names alone.
 
     Raises:
@@ -59,24 +70,26 @@ def accompaniment(score: Score, add: str, keep: str | None = None, span: tuple[i
     start, end = span or (0, clock.music_end(score))
     others = frozenset[Part]()
     if keep is not None:
-        music = read_notes(score)
+        music = music or read_notes(score)
         others = frozenset(note.part for note in music.notes) - parts_named(score, keep, music)
     return Change(start, end, others, programs_asked(add))
 
 
-def replacement(score: Score, tracks: str, span: tuple[int, int] | None = None) -> Change:
+def replacement(
+    score: Score, tracks: str, span: tuple[int, int] | None = None, music: ScoreNotes | None = None
+) -> Change:
     """New notes for the parts in a list, which fit all others.
 
     Raises:
         UserError: a name fits nothing that plays.
     """
     start, end = span or (0, clock.music_end(score))
-    parts = parts_named(score, tracks)
+    parts = parts_named(score, tracks, music)
     return Change(start, end, parts, tuple(sorted({part.program for part in parts})))
 
 
-def _own_programs(score: Score, before: int | None, add: str | None) -> tuple[int, ...]:
-    notes = read_notes(score).notes
+def _own_programs(score: Score, before: int | None, add: str | None, music: ScoreNotes | None) -> tuple[int, ...]:
+    notes = (music or read_notes(score)).notes
     own = {note.part.program for note in notes if before is None or note.onset < before}
     return tuple(sorted(own | set(programs_asked(add) if add is not None and own else ())))
 
@@ -104,7 +117,7 @@ def span(score: Score, between: tuple[str, str] | None, bars: str | None) -> tup
     return None if bars is None else clock.bars(score, bars)
 
 
-def grid_of(score: Score, named: str) -> Grid | None:
+def grid_of(score: Score, named: str, music: ScoreNotes | None = None) -> Grid | None:
     """The grid for new notes: ``off``, ``auto`` (the one that the score keeps to, if any) or as ``grid_named`` has it.
 
     Raises:
@@ -114,7 +127,7 @@ def grid_of(score: Score, named: str) -> Grid | None:
         return None
     if named != "auto":
         return grid_named(named)
-    onsets = (note.onset for note in read_notes(score).notes)
+    onsets = (note.onset for note in (music or read_notes(score)).notes)
     return estimated_grid(onsets, clock.bar_map(score), score.ticks_per_beat)
 
 

@@ -18,7 +18,8 @@ from midillm_jax.music.amt import decode_notes
 from midillm_jax.music.clock import BarMap, TempoMap, bar_map, tempo_map
 from midillm_jax.music.edit import Edited, NewNote, replace_span
 from midillm_jax.music.grid import Grid
-from midillm_jax.music.parts import ScoreNote, read_notes
+from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.parts import ScoreNote, ScoreNotes, read_notes
 from midillm_jax.music.score import Score
 from midillm_jax.music.vocab import (
     DURATION_OFFSET,
@@ -41,10 +42,12 @@ def write_into(
     grid: Grid | None = None,
     strength: float = 1.0,
     velocity: int | None = None,
+    keep: Callable[[Sequence[NoteTable]], Sequence[int]] | None = None,
     tell: Callable[[Stage, float], None] | None = None,
     hear: Callable[[int, np.ndarray], None] | None = None,
+    music: ScoreNotes | None = None,
 ) -> list[Edited]:
-    """Scores with new music where a change says, one for each output of the request.
+    """Scores with new music where a change says, one for each output of the request that is kept.
 
     Args:
         model: what writes.
@@ -54,14 +57,17 @@ def write_into(
         grid: what new onsets are moved to; None leaves them as they are (to 10 ms).
         strength: how far they are moved, 0 (not at all) to 1 (onto the grid).
         velocity: of all new notes; None for music/dynamics.py, around what the score's own notes have.
+        keep: gives which outputs are kept and in which order, from the new notes of each, whose times are those of the
+            score's tempos; all are if None.
         tell: as in :func:`~midillm_jax.inference.windows.write`.
         hear: likewise.
+        music: the score's notes, where they were read before.
 
     Raises:
         UserError: the span is shorter than a tick of the tokens, all channels are in use, or the prompt or what is
             given leaves no room for music.
     """
-    music = read_notes(score)
+    music = music or read_notes(score)
     tempos = tempo_map(score)
     until = float("inf") if change.end is None else change.end
     start = _ticks(tempos, change.start)
@@ -83,17 +89,22 @@ def write_into(
     place = windows.Place(
         start_ticks=start,
         end_ticks=end,
-        before=_events(own, tempos),
-        given=_events(given, tempos),
+        before=note_events(own, tempos),
+        given=note_events(given, tempos),
         programs=change.programs,
         may_close=change.may_close,
     )
     written = windows.write(model, request, place, tell, hear)
+    tables = [decode_notes(new.events) for new in written]
     bars, levels = bar_map(score), _levels(music.notes)
     edited = []
-    for number, new in enumerate(written):
-        notes = new_notes(new.events, tempos, bars, levels, velocity, seed=request.seed + number)
-        edited.append(replace_span(score, change.start, change.end, change.parts, notes, grid=grid, strength=strength))
+    for number in range(len(tables)) if keep is None else keep(tables):
+        notes = new_notes(tables[number], tempos, bars, levels, velocity, seed=request.seed + number)
+        edited.append(
+            replace_span(
+                score, change.start, change.end, change.parts, notes, grid=grid, strength=strength, music=music
+            )
+        )
     return edited
 
 
@@ -102,7 +113,7 @@ def _ticks(tempos: TempoMap, tick: int) -> int:
     return round(tempos.seconds(tick) * TICKS_PER_SECOND)
 
 
-def _events(notes: Sequence[ScoreNote], tempos: TempoMap) -> np.ndarray:
+def note_events(notes: Sequence[ScoreNote], tempos: TempoMap) -> np.ndarray:
     """Notes of a score as events, int32 [3n], sorted by onset; one that is never ended sounds as long as can be."""
     rows = []
     for note in notes:
@@ -124,15 +135,14 @@ def _levels(notes: Sequence[ScoreNote]) -> dict[int | None, int]:
 
 
 def new_notes(
-    events: np.ndarray,
+    table: NoteTable,
     tempos: TempoMap,
     bars: BarMap,
     levels: dict[int | None, int],
     velocity: int | None,
     seed: int,
 ) -> list[NewNote]:
-    """Events, int32 [3n], as notes for a score, with velocities."""
-    table = decode_notes(events)
+    """What a model wrote as notes for a score, with velocities."""
     programs, pitches = table.notes // PITCHES, table.notes % PITCHES
     if velocity is None:
         loud = levels.get(None, dynamics.DEFAULT_LEVEL)

@@ -18,6 +18,8 @@ from midillm_jax.music.midi import DEFAULT_TEMPO
 from midillm_jax.music.score import SET_TEMPO, TIME_SIGNATURE, Score, meta_data
 
 _DEFAULT_METER = (4, 4)
+_MAX_BAR_LINES = 2_000
+"""More lines would be a grey area."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +187,15 @@ def music_end(score: Score) -> int:
     """The end of the bar in which the last event stands; an event at a bar's very beginning ends the one before."""
     bar = bar_map(score)
     return bar.start(bar.bar(max(score.end_tick() - 1, 0)) + 1)
+
+
+def bar_lines(score: Score) -> list[tuple[int, float]]:
+    """Number and second of every bar's beginning, and of the end of the last one; none where there are too many."""
+    bars, tempos, end = bar_map(score), tempo_map(score), music_end(score)
+    first, last = bars.bar(0), bars.bar(max(end - 1, 0))
+    if last - first >= _MAX_BAR_LINES:
+        return []
+    return [(bar, round(tempos.seconds(bars.start(bar)), 3)) for bar in range(first, last + 2)]
 
 
 def _bar_start(score: Score, number: int, text: str) -> int:

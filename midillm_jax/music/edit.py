@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from midillm_jax.music.clock import bar_map, tempo_map
 from midillm_jax.music.grid import Grid
-from midillm_jax.music.parts import Part, parts_named, programs_asked, read_notes
+from midillm_jax.music.parts import Part, ScoreNotes, parts_named, programs_asked, read_notes
 from midillm_jax.music.placement import Placement, TimedNote
 from midillm_jax.music.score import Score
 from midillm_jax.music.vocab import DRUM_PROGRAM, PITCHES, TICKS_PER_SECOND
@@ -55,6 +55,7 @@ def replace_span(
     *,
     grid: Grid | None = None,
     strength: float = 1.0,
+    music: ScoreNotes | None = None,
 ) -> Edited:
     """The score with the notes that begin in a span replaced.
 
@@ -74,12 +75,13 @@ def replace_span(
         new_notes: their onsets lie in the span, by a tick of the tokens (10 ms) at most beside it.
         grid: what onsets are moved to, lengths kept, but for those it would move out of the span; None moves none.
         strength: how far they are moved, 0 (not at all) to 1 (onto the grid).
+        music: the score's notes, where they were read before.
 
     Raises:
         UserError: all channels of the file's ports are in use.
         ValueError: an onset is outside of the span, or a note has a number that MIDI has not.
     """
-    music = read_notes(score)
+    music = music or read_notes(score)
     until = float("inf") if end is None else end
     removed = [note for note in music.notes if start <= note.onset < until and (parts is None or note.part in parts)]
     timed = _timed(score, new_notes, start, until, grid, strength)

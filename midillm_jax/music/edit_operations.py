@@ -58,7 +58,12 @@ class Applied:
 
 
 def apply(
-    score: Score, plan: Plan, regenerate: Callable[[Score, Regenerate, Target], Score], *, seed: int = 0
+    score: Score,
+    plan: Plan,
+    regenerate: Callable[[Score, Regenerate, Target], Score],
+    *,
+    seed: int = 0,
+    check: Callable[[Score], None] | None = None,
 ) -> Applied:
     """The score after the operations of a plan, one after the other.
 
@@ -69,6 +74,7 @@ def apply(
         plan: operations.
         regenerate: gives the score with new notes; what it is called with is where, and whose notes they replace.
         seed: for what is left to chance, of notes as good to leave out.
+        check: hears of the score after each operation; what it raises ends the work.
 
     Raises:
         UserError: a span or a part is not in the score, or an operation cannot be done to it.
@@ -81,6 +87,8 @@ def apply(
         except UserError as error:
             raise UserError(f"{operation}: {error}") from None
         told.append(f"{operation}: {outcome}")
+        if check is not None:
+            check(score)
     return Applied(score, tuple(told))
 
 

@@ -184,7 +184,7 @@ def programs_asked(words: str) -> tuple[int, ...]:
         UserError: a name in it is no instrument's.
     """
     programs: set[int] = set()
-    for name in _names(words):
+    for name in names_in(words):
         if not (found := programs_named(name)):
             raise UserError(
                 f"{name!r} is no instrument that General MIDI knows; name one or a family, such as flute or "
@@ -206,7 +206,7 @@ def parts_named(score: Score, words: str, notes: ScoreNotes | None = None) -> fr
     names = track_names(score)
     chosen: set[Part] = set()
     whole = words.strip()
-    for name in (whole,) if whole.lower() in map(str.lower, names.values()) else _names(words):
+    for name in (whole,) if whole.lower() in map(str.lower, names.values()) else names_in(words):
         number = re.fullmatch(r"track ?(\d+)", name.lower())
         programs = programs_named(name)
         found = {
@@ -222,7 +222,7 @@ def parts_named(score: Score, words: str, notes: ScoreNotes | None = None) -> fr
     return frozenset(chosen)
 
 
-def _names(words: str) -> tuple[str, ...]:
+def names_in(words: str) -> tuple[str, ...]:
     """The names in a list such as "bass, drums and piano".
 
     Raises:

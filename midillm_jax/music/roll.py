@@ -1,18 +1,16 @@
-"""A picture of a piece: the piano roll, drawn with Pillow alone."""
+"""A picture of a piece: the piano roll, as pixels or as shapes (roll_surface.py)."""
 
-import os
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from midillm_jax.music.instruments import DRUM_NAMES, FAMILIES, PROGRAM_FAMILIES, PROGRAM_NAMES
 from midillm_jax.music.midi import NoteTable
+from midillm_jax.music.roll_surface import Colour, Surface, font, surface
 from midillm_jax.music.vocab import DRUM_PROGRAM, PITCHES, TICKS_PER_SECOND
-
-Colour = tuple[int, int, int]
 
 _PALETTE: tuple[Colour, ...] = (
     (0x00, 0x72, 0xB2),
@@ -46,14 +44,12 @@ _PREFERRED: dict[str, int] = {
 
 _INK: Colour = (0x20, 0x24, 0x2B)
 _SOFT_INK: Colour = (0x6B, 0x72, 0x80)
-_PAPER: Colour = (0xFF, 0xFF, 0xFF)
 _LANE: Colour = (0xFA, 0xFA, 0xFB)
 _BLACK_KEY: Colour = (0xF1, 0xF2, 0xF5)
 _LINE: Colour = (0xE3, 0xE5, 0xEA)
 _OCTAVE: Colour = (0xB9, 0xBE, 0xC8)
 _BLACK_KEYS = (1, 3, 6, 8, 10)
 
-_SUPERSAMPLING = 2
 _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 92, 24, 16, 38, 12
 _MIN_WIDTH, _MAX_WIDTH, _PIXELS_PER_SECOND = 1200, 2400, 24
 _ROLL_HEIGHT, _MAX_ROW, _MIN_ROW = 380, 9, 4
@@ -63,6 +59,12 @@ _TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE = 17, 14, 12
 _TITLE_LINES, _TITLE_LINE = 2, 24
 _SECOND_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600)
 _MAX_SECOND_LABELS = 18
+_BAR_STRIP = 14
+"""Height of what bars are numbered in."""
+_LEAST_BAR_PIXELS, _LEAST_NUMBER_PIXELS = 5, 26
+"""Between two bar lines, and between two of their numbers; where bars are narrower, only every so many are drawn."""
+Bars = Sequence[tuple[int, float]]
+"""Number and second of the beginning of each bar, as clock.bar_lines gives them."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ def program_colours(programs: Iterable[int]) -> dict[int, Colour]:
     return colours
 
 
-def roll_layout(table: NoteTable, title: str | None = None) -> RollLayout:
-    """Plans the picture of a table."""
+def roll_layout(table: NoteTable, title: str | None = None, bars: Bars = ()) -> RollLayout:
+    """Plans the picture of a table, with room for the numbers of bars if there are any."""
     programs, pitches = table.notes // PITCHES, table.notes % PITCHES
     pitched = pitches[programs != DRUM_PROGRAM]
     low, high = (int(pitched.min()) - 2, int(pitched.max()) + 2) if len(pitched) else (48, 72)
@@ -138,67 +140,36 @@ def roll_layout(table: NoteTable, title: str | None = None) -> RollLayout:
     left: float = _LEFT
     top = _TOP + _TITLE_LINE * len(_title_lines(title, width)) + 30
     for program in _by_share(table):
-        entry = 22 + _font(_TEXT_SIZE).getlength(PROGRAM_NAMES[program]) + 22
+        entry = 22 + font(_TEXT_SIZE).getlength(PROGRAM_NAMES[program]) + 22
         if left > _LEFT and left + entry > width - _RIGHT:
             left, top = float(_LEFT), top + 22
         legend.append((program, round(left), top))
         left += entry
-    roll_top = top + (30 if legend else 6)
+    roll_top = top + (30 if legend else 6) + (_BAR_STRIP if bars else 0)
     drum_keys = tuple(sorted({int(key) for key in pitches[programs == DRUM_PROGRAM]}, reverse=True))
     drum_top = roll_top + (high - low + 1) * row + _GAP
     bottom = drum_top + len(drum_keys) * _DRUM_ROW if drum_keys else drum_top - _GAP
     return RollLayout(width, bottom + _BOTTOM, seconds, low, high, row, roll_top, drum_top, drum_keys, tuple(legend))
 
 
-def piano_roll(table: NoteTable, path: Path, title: str | None = None) -> Path:
-    """Draws the notes as a PNG: seconds to the right, pitch upwards, a colour for each program, drums below.
+def piano_roll(table: NoteTable, path: Path, title: str | None = None, bars: Bars = ()) -> Path:
+    """Draws the notes as .png or .svg: seconds to the right, pitch upwards, a colour for each program, drums below.
 
-    Softer notes are paler. The file appears under its name once it is complete.
+    Softer notes are paler. Bars, where they are given, are ruled and numbered. The file appears under its name once it
+    is complete.
+
+    Raises:
+        ValueError: the path has another ending.
     """
-    layout = roll_layout(table, title)
-    canvas = _Canvas(layout.width, layout.height)
-    _draw_grid(canvas, layout)
+    path = Path(path)
+    layout = roll_layout(table, title, bars)
+    canvas = surface(path, layout.width, layout.height)
+    _draw_grid(canvas, layout, ruled=not bars)
+    _draw_bars(canvas, layout, bars)
     _draw_notes(canvas, layout, table)
     _draw_words(canvas, layout, table, title)
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    canvas.finished().save(partial, format="PNG", optimize=True)
-    os.replace(partial, path)
+    canvas.save(path)
     return path
-
-
-class _Canvas:
-    """A drawing surface in the finished picture's pixels, supersampled."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.size = (width, height)
-        self.image = Image.new("RGB", (width * _SUPERSAMPLING, height * _SUPERSAMPLING), _PAPER)
-        self.draw = ImageDraw.Draw(self.image)
-
-    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        self.draw.rectangle(self._scaled(left, top, right, bottom), fill=colour)
-
-    def pill(self, left: float, top: float, right: float, bottom: float, colour: Colour, edge: Colour) -> None:
-        box = self._scaled(left, top, right, bottom)
-        radius = min(3 * _SUPERSAMPLING, (box[3] - box[1]) // 3, (box[2] - box[0]) // 2)
-        self.draw.rounded_rectangle(box, radius, fill=colour, outline=edge, width=1)
-
-    def text(self, left: float, middle: float, words: str, size: int, colour: Colour, anchor: str = "lm") -> None:
-        at = (left * _SUPERSAMPLING, middle * _SUPERSAMPLING)
-        self.draw.text(at, words, fill=colour, font=_font(size * _SUPERSAMPLING), anchor=anchor)
-
-    def finished(self) -> Image.Image:
-        return self.image.resize(self.size, Image.Resampling.BOX)
-
-    @staticmethod
-    def _scaled(left: float, top: float, right: float, bottom: float) -> tuple[int, int, int, int]:
-        # Pillow's boxes include their right and bottom edges.
-        x0, y0, x1, y1 = (round(value * _SUPERSAMPLING) for value in (left, top, right, bottom))
-        return x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
 
 
 def _by_share(table: NoteTable) -> list[int]:
@@ -209,7 +180,8 @@ def _by_share(table: NoteTable) -> list[int]:
     return present
 
 
-def _draw_grid(canvas: _Canvas, layout: RollLayout) -> None:
+def _draw_grid(canvas: Surface, layout: RollLayout, *, ruled: bool) -> None:
+    """Lanes, octaves and seconds; these are ruled all the way up only where no bars are."""
     left, right = layout.x(0), layout.width - _RIGHT
     canvas.box(left, layout.roll_top, right, layout.roll_bottom, _LANE)
     for pitch in range(layout.low, layout.high + 1):
@@ -221,7 +193,8 @@ def _draw_grid(canvas: _Canvas, layout: RollLayout) -> None:
     step = next(step for step in (*_SECOND_STEPS, layout.seconds) if layout.seconds / step <= _MAX_SECOND_LABELS)
     for number in range(int(layout.seconds / step) + 1):
         x = layout.x(number * step)
-        canvas.box(x, layout.roll_top, x + 1, layout.bottom, _LINE)
+        top, bottom = (layout.roll_top, layout.bottom) if ruled else (layout.bottom, layout.bottom + 4)
+        canvas.box(x, top, x + 1, bottom, _LINE)
         canvas.text(x, layout.bottom + 13, f"{number * step:g}", _SMALL_SIZE, _SOFT_INK, "mm")
     canvas.text(left - 14, layout.bottom + 13, "seconds", _SMALL_SIZE, _SOFT_INK, "rm")
     for pitch in range(layout.low, layout.high + 1):
@@ -231,15 +204,33 @@ def _draw_grid(canvas: _Canvas, layout: RollLayout) -> None:
             canvas.text(left - 10, bottom - layout.row / 2, f"C{pitch // 12 - 1}", _SMALL_SIZE, _SOFT_INK, "rm")
 
 
-def _draw_notes(canvas: _Canvas, layout: RollLayout, table: NoteTable) -> None:
+def _draw_bars(canvas: Surface, layout: RollLayout, bars: Bars) -> None:
+    shown = [(number, layout.x(second)) for number, second in bars if second <= layout.seconds]
+    if len(shown) < 2:
+        return
+    width = max((shown[-1][1] - shown[0][1]) / (len(shown) - 1), 0.01)
+    # Every 1, 2, 4, 8 ... bars, as music has them in phrases.
+    ruled, numbered = (
+        1 << max(0, math.ceil(math.log2(least / width))) for least in (_LEAST_BAR_PIXELS, _LEAST_NUMBER_PIXELS)
+    )
+    for index, (number, x) in enumerate(shown):
+        if index % ruled == 0:
+            canvas.box(x, layout.roll_top - 4, x + 1, layout.bottom, _LINE)
+        if index % numbered == 0 and number < bars[-1][0]:
+            canvas.text(x, layout.roll_top - _BAR_STRIP / 2 - 3, str(number), _SMALL_SIZE - 1, _SOFT_INK, "mm")
+    canvas.text(_LEFT - 14, layout.roll_top - _BAR_STRIP / 2 - 3, "bar", _SMALL_SIZE - 1, _SOFT_INK, "rm")
+
+
+def _draw_notes(canvas: Surface, layout: RollLayout, table: NoteTable) -> None:
     colours = program_colours(program for program, _, _ in layout.legend)
     # Long notes first, so that short ones stay visible where they overlap.
-    for index in np.argsort(-table.durations, kind="stable"):
-        program, pitch = divmod(int(table.notes[index]), PITCHES)
-        onset, duration = int(table.onsets[index]), int(table.durations[index])
+    order = np.argsort(-table.durations, kind="stable")
+    columns = (column[order].tolist() for column in (table.onsets, table.durations, table.notes, table.velocities))
+    for onset, duration, note, velocity in zip(*columns, strict=True):
+        program, pitch = divmod(note, PITCHES)
         left = layout.x(onset / TICKS_PER_SECOND)
         right = max(left + 2.5, layout.x((onset + duration) / TICKS_PER_SECOND) - 0.5)
-        fill = _paler(colours[program], 0.5 + 0.5 * min(1.0, int(table.velocities[index]) / 100))
+        fill = _paler(colours[program], 0.5 + 0.5 * min(1.0, velocity / 100))
         edge = _paler(colours[program], 1.0, darker=0.72)
         if program == DRUM_PROGRAM:
             top = layout.drum_y(pitch)
@@ -253,7 +244,7 @@ def _paler(colour: Colour, strength: float, darker: float = 1.0) -> Colour:
     return red, green, blue
 
 
-def _draw_words(canvas: _Canvas, layout: RollLayout, table: NoteTable, title: str | None) -> None:
+def _draw_words(canvas: Surface, layout: RollLayout, table: NoteTable, title: str | None) -> None:
     left, top = _LEFT, _TOP
     for line in _title_lines(title, layout.width):
         canvas.text(left, top + 10, line, _TITLE_SIZE, _INK)
@@ -271,12 +262,14 @@ def _draw_words(canvas: _Canvas, layout: RollLayout, table: NoteTable, title: st
 
 def _title_lines(title: str | None, width: int) -> list[str]:
     """The title on as many lines as it may have; an ellipsis stands for what does not fit."""
-    font = _font(_TITLE_SIZE)
+    letters = font(_TITLE_SIZE)
     lines: list[str] = []
     words = (title or "").split()
     while words:
         fits = [
-            count for count in range(1, len(words) + 1) if font.getlength(" ".join(words[:count])) < width - _LEFT - 48
+            count
+            for count in range(1, len(words) + 1)
+            if letters.getlength(" ".join(words[:count])) < width - _LEFT - 48
         ]
         count = fits[-1] if fits else 1
         lines.append(" ".join(words[:count]))

@@ -72,8 +72,12 @@ class Signatures:
     @property
     def empty(self) -> bool:
         """Next to nothing is there, or there are holes in it."""
-        scarce = self.notes < LEAST_NOTES or self.seconds < LEAST_SECONDS
-        return scarce or self.silent_share > MOST_SILENCE or self.longest_silence > LONGEST_SILENCE
+        return self.notes < LEAST_NOTES or self.seconds < LEAST_SECONDS or self.holey
+
+    @property
+    def holey(self) -> bool:
+        """For much of the time, or for long at a stretch, nothing sounds."""
+        return self.silent_share > MOST_SILENCE or self.longest_silence > LONGEST_SILENCE
 
     @property
     def rejected(self) -> bool:
@@ -81,13 +85,20 @@ class Signatures:
         return self.looping or self.flooded or self.empty
 
 
-def signatures(table: NoteTable) -> Signatures:
-    """The signs in a piece; one without notes is empty and nothing else."""
+def signatures(table: NoteTable, stretch: tuple[int, int] | None = None) -> Signatures:
+    """The signs in a piece; one without notes is empty and nothing else.
+
+    Args:
+        table: the notes, of a stretch those that begin in it.
+        stretch: the first tick and the first behind, where silence at both ends counts too; from the first onset to the
+            last end if None.
+    """
     if not len(table):
-        return Signatures(0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0)
+        length = 0 if stretch is None else stretch[1] - stretch[0]
+        return Signatures(0, 0.0, 0.0, 0.0, 0, 0.0, float(length > 0), length / TICKS_PER_SECOND)
     begins, last = (int(table.onsets[end]) / TICKS_PER_SECOND for end in (0, -1))
     share, bar = longest_loop(table)
-    silent, longest = _silence(table)
+    silent, longest = _silence(table, stretch)
     return Signatures(
         notes=len(table),
         seconds=table.seconds() - begins,
@@ -182,9 +193,10 @@ def _repeats(table: NoteTable, bar: int) -> np.ndarray:
     return ordered[np.minimum(first, len(ordered) - 1)] <= keys - bar + _TOLERANCE
 
 
-def _silence(table: NoteTable) -> tuple[float, float]:
+def _silence(table: NoteTable, stretch: tuple[int, int] | None) -> tuple[float, float]:
     """Share of the time in which nothing sounds, and seconds of the longest gap."""
     ends = np.maximum.accumulate(table.onsets + table.durations)
-    gaps = np.maximum(table.onsets[1:] - ends[:-1], 0)
-    total = int(ends[-1] - table.onsets[0])
+    first, last = stretch or (int(table.onsets[0]), int(ends[-1]))
+    gaps = np.maximum(np.append(table.onsets, last) - np.insert(ends, 0, first), 0)
+    total = last - first
     return float(gaps.sum()) / max(total, 1), float(gaps.max(initial=0)) / TICKS_PER_SECOND

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from html import escape
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 # Read by Gradio as it is imported.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -18,41 +18,19 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import fastapi
 import gradio as gr
 
-from midillm_jax.inference.request import MAX_SEEDS, MAX_TEMPERATURE
+from midillm_jax.errors import UserError
 from midillm_jax.serving import roll_view, versions, wishes
 from midillm_jax.serving.desk import Desk, Shown, facts
+from midillm_jax.serving.fields import Fields, Values
+from midillm_jax.serving.places import track_choices
 
 _ASSETS = Path(__file__).parent.parent / "assets" / "page"
 _CLEAN = (600, 3600)
 """Seconds between looks for uploads to delete, and their age then."""
 _HANDLERS = 100
 """Tabs that may wait for the engine and be told of it; the writer's own line says who is next."""
-_EXAMPLES = [
-    "A calm waltz for flute and piano.",
-    "A cheerful folk dance for fiddle and guitar.",
-    "Slow, sad strings with a solo cello.",
-    "An energetic rock song with bass and drums.",
-]
-_KINDS = [
-    ("New", "new"),
-    ("Continue", "continue"),
-    ("Fill in", "infill"),
-    ("Accompany", "accompany"),
-    ("Replace", "replace"),
-]
-_INSTRUMENTS = {
-    "new": ("Instruments", "all, if empty; such as piano, strings"),
-    "continue": ("May play besides those of the piece", "none, if empty; such as bass, drums"),
-    "infill": ("May play besides those of the piece", "none, if empty; such as bass, drums"),
-    "accompany": ("Instruments to add", "such as bass, drums"),
-}
-_WHERE = {
-    "continue": ("From", "the end, if empty; such as bar 17, or 30s"),
-    "infill": ("Which bars", "drag in the roll, or write 9-16, or 20s-35s"),
-    "accompany": ("Which bars", "all, if empty; drag in the roll, or write 9-16"),
-    "replace": ("Which bars", "all, if empty; drag in the roll, or write 9-16"),
-}
-_TRACKS = {"accompany": "Tracks to keep (all, if none is chosen)", "replace": "Tracks to write anew"}
+_HEAD = re.compile(r"^in bars? [\d-]+,\s*")
+"""What a stretch that was chosen before has put before the words of an edit."""
 _HIDDEN: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _EACH = _HIDDEN | {"trigger_mode": "multiple"}
 """For what may be asked for again before it is answered."""
@@ -112,64 +90,13 @@ class _Page:
             gr.HTML(f"<h1>midillm</h1><p>Music from words \u00b7 {escape(name)}</p>", elem_id="head")
             with gr.Row(elem_id="desk", equal_height=False):
                 with gr.Column(scale=4, min_width=320, elem_id="wishes"):
-                    self._wishes()
+                    self.fields = Fields(desk.bounds, desk.writer.model)
                 with gr.Column(scale=9, min_width=480, elem_id="piece"):
                     self._piece()
-        self.buttons = [self.write, self.stop, self.undo, self.open]
-        self.fields = [
-            self.kind,
-            self.prompt,
-            self.seconds,
-            self.where,
-            self.instruments,
-            self.tracks,
-            self.outputs,
-            self.seed,
-            self.temperature,
-            self.top_p,
-        ]
-        self.shown = [self.status, self.roll, self.versions, self.tracks, *self.buttons]
+        self.buttons = [self.fields.write, self.fields.show_plan, self.fields.stop, self.undo, self.open]
+        self.shown = [self.status, self.roll, self.versions, self.fields.tracks, self.fields.plan, *self.buttons]
         with self.blocks:
             self._events()
-
-    def _wishes(self) -> None:
-        model = self.desk.writer.model
-        self.kind = gr.Radio(_KINDS, value="new", show_label=False, elem_id="kind", container=False)
-        self.prompt = gr.Textbox(
-            label="What should it be like?",
-            placeholder="A calm waltz for flute and piano.",
-            lines=3,
-            max_lines=6,
-            max_length=self.desk.bounds.prompt_letters,
-            elem_id="prompt",
-        )
-        self.where = gr.Textbox(visible=False, elem_id="where", max_length=80)
-        self.tracks = gr.Dropdown([], multiselect=True, visible=False, elem_id="tracks")
-        self.instruments = gr.Textbox(elem_id="instruments", max_length=300, **_labelled(_INSTRUMENTS["new"]))
-        self.seconds = gr.Slider(
-            wishes.MIN_SECONDS, wishes.MAX_SECONDS, value=30, step=5, label="Seconds at most", elem_id="seconds"
-        )
-        with gr.Row(elem_id="actions"):
-            self.write = gr.Button("Write", variant="primary", elem_id="write")
-            self.stop = gr.Button("Stop", elem_id="stop", interactive=False)
-        gr.Examples([[each] for each in _EXAMPLES], self.prompt, label="Examples", elem_id="examples")
-        with gr.Accordion("More", open=False, elem_id="more"):
-            self.outputs = gr.Slider(
-                1, self.desk.bounds.outputs, value=1, step=1, label="Takes", info="Each becomes a version."
-            )
-            self.seed = gr.Number(
-                None,
-                label="Seed",
-                info="The same seed gives the same notes; empty for new ones.",
-                precision=0,
-                elem_id="seed",
-            )
-            self.temperature = gr.Slider(
-                0, 2, value=model.temperature, step=0.05, label="Temperature", info="Above 1 is wilder, below tamer."
-            )
-            self.top_p = gr.Slider(
-                0.5, 1, value=model.top_p, step=0.01, label="Top-p", info="Lower leaves out what is unlikely."
-            )
 
     def _piece(self) -> None:
         self.status = gr.HTML(_status(Shown("", {})), elem_id="status")
@@ -194,53 +121,41 @@ class _Page:
         self.versions = gr.Radio([], label="Versions", elem_id="versions", visible=False)
 
     def _events(self) -> None:
+        fields = self.fields
         self.blocks.load(self._arrive, None, self.shown, **_HIDDEN)
         self.blocks.unload(self._leave)
-        wish = [self.write.click, self.prompt.submit]
-        gr.on(wish, self._write, self.fields, self.shown, **_QUEUED)
-        self.stop.click(self._stop, None, None, **_HIDDEN)
+        gr.on([fields.write.click, fields.prompt.submit], self._write, fields.all, self.shown, **_QUEUED)
+        asked = [self.status, self.roll, fields.plan]
+        gr.on([fields.show_plan.click, fields.words.submit], self._read_words, fields.words, asked, **_QUEUED)
+        # Other words mean another plan; in the browser, so that no answer comes behind one of the plan's.
+        fields.words.change(None, None, fields.plan, js="() => ''", **_HIDDEN)
+        fields.stop.click(self._stop, None, None, **_HIDDEN)
         self.open.upload(self._open, self.open, self.shown, **_QUEUED)
         self.undo.click(self._undo, None, self.shown, **_QUEUED)
         self.versions.input(self._go_to, self.versions, self.shown, **_QUEUED)
-        self.kind.change(self._kind, self.kind, [self.where, self.tracks, self.instruments, self.seconds], **_HIDDEN)
-        self.roll.select(self._select, self.kind, [self.kind, self.where], **_EACH)
+        fields.kind.change(self._kind, fields.kind, [self.roll, *fields.by_kind], **_HIDDEN)
+        self.roll.select(self._select, [fields.kind, fields.words], [fields.kind, fields.where, fields.words], **_EACH)
         gr.on(
-            [self.where.blur, self.where.submit],
+            [fields.where.blur, fields.where.submit],
             self._mark,
-            [self.kind, self.where],
+            [fields.kind, fields.where],
             [self.status, self.roll],
             **_EACH,
         )
 
-    async def _write(  # Gradio hands fields on by place
-        self,
-        kind: str,
-        prompt: str,
-        seconds: float,
-        where: str,
-        instruments: str,
-        tracks: list[str],
-        outputs: float,
-        seed: float | None,
-        temperature: float,
-        top_p: float,
-        request: gr.Request,
-    ) -> AsyncIterator[list[Any]]:
-        # Gradio checks choices and ranges in the browser, and not all of them again here.
-        wish = wishes.Wish(
-            kind=cast(wishes.Kind, kind) if kind in get_args(wishes.Kind) else "new",
-            prompt=str(prompt or ""),
-            seconds=float(seconds or 0),
-            where=str(where or "") if kind in _WHERE else "",
-            instruments=str(instruments or "") if kind in _INSTRUMENTS else "",
-            tracks=tuple(map(str, tracks or ())) if kind in _TRACKS else (),
-            outputs=int(outputs or 0),
-            seed=secrets.randbelow(MAX_SEEDS) if seed is None else int(seed),
-            temperature=min(float(temperature or 0), MAX_TEMPERATURE),
-            top_p=float(top_p or 0),
-        )
-        async for shown in self.desk.write(_visitor(request), wish):
+    async def _write(self, values: Values, request: gr.Request) -> AsyncIterator[list[Any]]:
+        visitor = _visitor(request)
+        try:
+            wish = self.fields.wish(values)
+        except UserError as error:
+            yield self._update(request, self.desk.refuse(visitor, error))
+            return
+        async for shown in self.desk.write(visitor, wish):
             yield self._update(request, shown)
+
+    async def _read_words(self, words: str, request: gr.Request) -> list[Any]:
+        shown = await self.desk.read_words(_visitor(request), str(words or ""))
+        return [_status(shown), shown.view, gr.skip() if shown.plan is None else shown.plan]
 
     async def _open(self, path: str, request: gr.Request) -> AsyncIterator[list[Any]]:
         async for shown in self.desk.open(_visitor(request), Path(path).name, Path(path).read_bytes()):
@@ -268,49 +183,47 @@ class _Page:
         return [_status(shown), shown.view]
 
     @staticmethod
-    async def _select(kind: str, event: gr.EventData) -> list[Any]:
-        """Bars were chosen in the roll; for a new piece that means: fill them in."""
+    async def _select(kind: str, words: str, event: gr.EventData) -> list[Any]:
+        """Bars were chosen in the roll; for a new piece that means: fill them in. An edit has them in its words."""
         first, last = event._data.get("first"), event._data.get("last")
-        if not isinstance(first, int) or not isinstance(last, int):
-            return [gr.skip(), ""]
-        where = f"bar {first}" if kind == "continue" else str(first) if first == last else f"{first}-{last}"
-        return ["infill" if kind == "new" else kind, where]
+        chosen = isinstance(first, int) and isinstance(last, int)
+        bars = "" if not chosen else str(first) if first == last else f"{first}-{last}"
+        if kind == "edit":
+            head = "" if not chosen else f"in bar{'' if first == last else 's'} {bars}, "
+            return [gr.skip(), gr.skip(), head + _HEAD.sub("", str(words or ""))]
+        if not chosen:
+            return [gr.skip(), "", gr.skip()]
+        return ["infill" if kind == "new" else kind, f"bar {first}" if kind == "continue" else bars, gr.skip()]
 
-    @staticmethod
-    async def _kind(kind: str) -> list[Any]:
-        """Only the fields that a kind has are there."""
-        return [
-            gr.update(visible=kind in _WHERE, **_labelled(_WHERE.get(kind, ("", "")))),
-            gr.update(visible=kind in _TRACKS, label=_TRACKS.get(kind, "")),
-            gr.update(visible=kind in _INSTRUMENTS, **_labelled(_INSTRUMENTS.get(kind, ("", "")))),
-            gr.update(visible=kind in ("new", "continue")),
-        ]
+    async def _kind(self, kind: str, request: gr.Request) -> list[Any]:
+        # What was marked for another kind is not meant by the words of an edit.
+        view = self.desk.unmark(_visitor(request)) if kind == "edit" else None
+        return [gr.skip() if view is None else view, *self.fields.shown_for(kind)]
 
     def _update(self, request: gr.Request, shown: Shown) -> list[Any]:
         """Values for ``self.shown``. While notes come, only the roll and the status change."""
+        plan = gr.skip() if shown.plan is None else shown.plan
         if shown.busy:
             still = [gr.update(interactive=False), gr.skip()]
-            return [_status(shown), shown.view, *still, *_buttons(False, True, False, False)]
+            return [_status(shown), shown.view, *still, plan, *_buttons(False, False, True, False, False)]
         visit = self.desk.visits.of(_visitor(request))
         listed = [(facts(version), version.number) for version in reversed(visit.versions)]
-        choices = [] if visit.version is None else wishes.track_choices(visit.version.score)
-        can_undo = visit.version is not None and visit.version.before is not None
+        now = visit.version
+        choices = [] if now is None else track_choices(now.score, now.music)
+        can_undo = now is not None and now.before is not None
         return [
             _status(shown),
             shown.view,
             gr.update(choices=listed, value=visit.current, visible=bool(listed), interactive=True),
             gr.update(choices=choices, value=[]),
-            *_buttons(True, False, can_undo, True),
+            plan,
+            *_buttons(True, True, False, can_undo, True),
         ]
 
 
 def _buttons(*interactive: bool) -> list[Any]:
-    """For Write, Stop, Undo and Open."""
+    """For Write, Show plan, Stop, Undo and Open."""
     return [gr.update(interactive=each) for each in interactive]
-
-
-def _labelled(words: tuple[str, str]) -> dict[str, Any]:
-    return {"label": words[0], "placeholder": words[1]}
 
 
 def _visitor(request: gr.Request) -> str:

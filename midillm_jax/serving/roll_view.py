@@ -10,14 +10,9 @@ from midillm_jax.inference.changes import Change
 from midillm_jax.music import clock
 from midillm_jax.music.instruments import PROGRAM_NAMES
 from midillm_jax.music.midi import NoteTable
-from midillm_jax.music.parts import read_notes
 from midillm_jax.music.roll import program_colours
-from midillm_jax.music.score import Score
 from midillm_jax.music.vocab import DURATION_OFFSET, NOTE_OFFSET, PITCHES, TICKS_PER_SECOND
 from midillm_jax.serving.versions import Version
-
-_MAX_BARS = 2_000
-"""More lines would be a grey area; a file that has more is shown without."""
 
 View = dict[str, Any]
 """
@@ -25,21 +20,22 @@ notes, fresh: rows of onset and duration in seconds, program, pitch, velocity; f
 programs: rows of number, name and colour, in the order of the legend.
 bars: rows of number and second, the end of the last one too.
 seconds: at the right edge. span: from and to which second is chosen, or None; where it is not there, as before.
-midi, sound: addresses of files, or None. silence: why there is no sound. title: what it is.
+midi, sound, picture: addresses of files, or None. silence: why there is no sound. title: what it is.
 """
+_NO_FILES: View = {"midi": None, "sound": None, "picture": None}
 
 
 def nothing() -> View:
     """An empty roll."""
     empty: View = {"notes": [], "fresh": [], "programs": [], "bars": [], "seconds": 30, "span": None, "title": ""}
-    return empty | {"midi": None, "sound": None, "silence": None}
+    return empty | _NO_FILES | {"silence": None}
 
 
 def shown(version: Version, sound: Path | None = None, silence: str | None = None) -> View:
     """A version on the page, with its sound where that is rendered."""
-    table, score = version.table, version.score
+    table = version.table
     rows = np.stack((table.onsets, table.durations, table.notes // PITCHES, table.notes % PITCHES, table.velocities), 1)
-    bars = bar_lines(score)
+    bars = [list(line) for line in clock.bar_lines(version.score)]
     return {
         "notes": _rows(rows),
         "fresh": [],
@@ -49,14 +45,18 @@ def shown(version: Version, sound: Path | None = None, silence: str | None = Non
         "title": version.title,
         "midi": address(version.midi),
         "sound": None if sound is None else address(sound),
+        "picture": address(version.picture) if version.picture.is_file() else None,
         "silence": silence,
     }
 
 
-def being_written(version: Version | None, change: Change | None, start: float, seconds: float) -> View:
+def being_edited(version: Version) -> View:
+    """The roll before an edit's first note, which may take some of those that are there."""
+    return shown(version) | _NO_FILES
+
+
+def being_written(version: Version, change: Change, start: float, seconds: float) -> View:
     """The roll before the first new note: what stays of the piece, and the place where music is to come."""
-    if version is None or change is None:
-        return nothing() | {"seconds": seconds}
     score = version.score
     tempos = clock.tempo_map(score)
     until = float("inf") if change.end is None else change.end
@@ -68,16 +68,19 @@ def being_written(version: Version | None, change: Change | None, start: float, 
             note.pitch,
             note.velocity,
         )
-        for note in read_notes(score).notes
+        for note in version.music.notes
         if not (change.start <= note.onset < until and (change.parts is None or note.part in change.parts))
     ]
     view = shown(version)
-    return view | {
-        "notes": [[round(on, 2), round(end - on, 2), *rest] for on, end, *rest in rows],
-        "seconds": max(view["seconds"] if change.end is not None else 0.0, start + seconds),
-        "span": [start, start + seconds],
-        "midi": None,
-    }
+    return (
+        view
+        | {
+            "notes": [[round(on, 2), round(end - on, 2), *rest] for on, end, *rest in rows],
+            "seconds": max(view["seconds"] if change.end is not None else 0.0, start + seconds),
+            "span": [start, start + seconds],
+        }
+        | _NO_FILES
+    )
 
 
 def written(view: View, events: np.ndarray) -> View:
@@ -102,15 +105,6 @@ def legend(table: NoteTable) -> list[list[Any]]:
 def _legend(programs: list[int]) -> list[list[Any]]:
     colours = program_colours(programs)
     return [[program, PROGRAM_NAMES[program], "#{:02x}{:02x}{:02x}".format(*colours[program])] for program in programs]
-
-
-def bar_lines(score: Score) -> list[list[float]]:
-    """Number and second of every bar's beginning, and of the end of the last one."""
-    bars, tempos, end = clock.bar_map(score), clock.tempo_map(score), clock.music_end(score)
-    first, last = bars.bar(0), bars.bar(max(end - 1, 0))
-    if last - first >= _MAX_BARS:
-        return []
-    return [[bar, round(tempos.seconds(bars.start(bar)), 3)] for bar in range(first, last + 2)]
 
 
 def _rows(rows: np.ndarray) -> list[list[float]]:

@@ -14,7 +14,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.files import write_whole
 from midillm_jax.music import clock, render
 from midillm_jax.music.midi import MidiError, NoteTable, read_midi
-from midillm_jax.music.parts import read_notes
+from midillm_jax.music.parts import ScoreNotes, read_notes
 from midillm_jax.music.score import Score, read_score
 from midillm_jax.serving.writer import Job
 
@@ -36,7 +36,10 @@ class Version:
     title: str
     account: str
     score: Score
+    music: ScoreNotes
+    """Its notes."""
     table: NoteTable
+    """The same as the models take them."""
     midi: Path
     before: int | None
     """The version that was on the page when this one came."""
@@ -45,6 +48,17 @@ class Version:
     def sound(self) -> Path:
         """Where the audio is, or will be."""
         return self.midi.with_suffix(".wav" if importlib.util.find_spec("soundfile") is None else ".flac")
+
+    @property
+    def picture(self) -> Path:
+        """Where the piano roll is, or will be."""
+        return self.midi.with_suffix(".svg")
+
+    def draw(self) -> Path:
+        """The piano roll, drawn if it is not yet."""
+        if self.picture.is_file():
+            return self.picture
+        return render.piano_roll(self.table, self.picture, self.title, clock.bar_lines(self.score))
 
     def play(self) -> Path:
         """The audio, rendered if it is not yet.
@@ -79,11 +93,11 @@ class Visit:
         Raises:
             UserError: it is no music, or too much.
         """
-        score, table = read_piece(midi, title)
+        score, music, table = read_piece(midi, title)
         number = len(self.versions) + 1
         path = self.folder / f"{number}-{_file_name(title)}.mid"
         write_whole(path, midi)
-        self.versions.append(Version(number, title, account, score, table, path, self.current))
+        self.versions.append(Version(number, title, account, score, music, table, path, self.current))
         self.current = number
         return self.versions[-1]
 
@@ -162,8 +176,8 @@ class Visits:
                 shutil.rmtree(self._visits.pop(name).folder, ignore_errors=True)
 
 
-def read_piece(midi: bytes, name: str) -> tuple[Score, NoteTable]:
-    """The music of a file.
+def read_piece(midi: bytes, name: str) -> tuple[Score, ScoreNotes, NoteTable]:
+    """The music of a file, as its owner and as the models take it.
 
     Raises:
         UserError: it is no MIDI file of type 0 or 1, has no notes, or more than the page can show and play.
@@ -177,7 +191,8 @@ def read_piece(midi: bytes, name: str) -> tuple[Score, NoteTable]:
         table = read_midi(midi)
     except MidiError as error:
         raise UserError(f"{name}: {error}; open it in a sequencer and export it as a MIDI file of type 1") from None
-    notes = len(read_notes(score).notes)
+    music = read_notes(score)
+    notes = len(music.notes)
     if not notes or not len(table):
         raise UserError(f"{name}: has no notes; give a file with music")
     if notes > MAX_NOTES:
@@ -187,7 +202,7 @@ def read_piece(midi: bytes, name: str) -> tuple[Score, NoteTable]:
         raise UserError(
             f"{name}: takes {minutes:,.0f} minutes, of which the page takes {MAX_MINUTES}; give a part of it"
         )
-    return score, table
+    return score, music, table
 
 
 def _file_name(title: str) -> str:

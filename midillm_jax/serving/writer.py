@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ Hear = Callable[[int, np.ndarray], None]
 Work = Callable[[MusicModel, Tell, Hear], Any]
 """What is to be done with the model; calls ``tell`` and ``hear`` as windows.write does, and gives what came of it."""
 
+_BESIDE = 2
+"""Works without the engine at a time; each takes a core."""
 _TICK_SECONDS = 0.25
 """How often one who waits hears of it."""
 _FAULT = "the music could not be written, which is a fault of this program; its terminal says more"
@@ -135,6 +137,8 @@ class Writer:
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()
         self._running: Job | None = None
+        self._beside: set[Job] = set()
+        self._others = ThreadPoolExecutor(_BESIDE, thread_name_prefix="beside the engine")
         self._closed = False
 
     def __enter__(self) -> "Writer":
@@ -156,10 +160,11 @@ class Writer:
         """Stops all works and takes no more."""
         with self._changed:
             self._closed = True
-            for job in (*self._waiting, *filter(None, [self._running])):
+            for job in (*self._waiting, *filter(None, [self._running]), *self._beside):
                 job.stopped = True
             self._waiting.clear()
             self._changed.notify()
+        self._others.shutdown(wait=False)
 
     @property
     def model(self) -> MusicModel:
@@ -180,13 +185,29 @@ class Writer:
         """
         job = Job(self, work)
         with self._changed:
-            if self._closed:
-                raise UserError("the server is stopping; start it again to write more")
-            if len(self._waiting) >= self._max_waiting:
-                raise UserError(f"{len(self._waiting)} pieces wait to be written already; try again in some minutes")
+            self._check_room(len(self._waiting))
             self._waiting.append(job)
             self._changed.notify()
         return job
+
+    def submit_beside(self, work: Work) -> Job:
+        """Takes a work in that leaves the engine alone, so that it needs not wait for it; call it in an event loop.
+
+        Raises:
+            UserError: too many wait, or the server is stopping.
+        """
+        job = Job(self, work)
+        with self._changed:
+            self._check_room(len(self._beside))
+            self._beside.add(job)
+            self._others.submit(self._do_beside, job)
+        return job
+
+    def _check_room(self, waiting: int) -> None:
+        if self._closed:
+            raise UserError("the server is stopping; start it again to write more")
+        if waiting >= self._max_waiting:
+            raise UserError(f"{waiting} pieces wait to be written already; try again in some minutes")
 
     def before(self, job: Job) -> int | None:
         """How many works come before one that waits; None if it waits no more."""
@@ -209,13 +230,23 @@ class Writer:
             return
         self._loading.set_result(model)
         while (job := self._next()) is not None:
-            try:
-                job.put(self._done(model, job))
-            except (Stopped, UserError) as error:
-                job.put(error)
-            except Exception:
-                _log.exception("a work failed")
-                job.put(UserError(_FAULT))
+            self._do(model, job)
+
+    def _do_beside(self, job: Job) -> None:
+        try:
+            self._do(self.model, job)
+        finally:
+            with self._changed:
+                self._beside.discard(job)
+
+    def _do(self, model: MusicModel, job: Job) -> None:
+        try:
+            job.put(self._done(model, job))
+        except (Stopped, UserError) as error:
+            job.put(error)
+        except Exception:
+            _log.exception("a work failed")
+            job.put(UserError(_FAULT))
 
     def _next(self) -> Job | None:
         with self._changed:

@@ -1,6 +1,7 @@
 """A person's file gets new music: where, for whom, and with everything else as it was."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from midillm_jax.inference.compose import MusicModel, load_model
 from midillm_jax.inference.editing import write_into
 from midillm_jax.inference.request import MusicRequest
 from midillm_jax.music.clock import bar_map, music_end, tempo_map
+from midillm_jax.music.midi import NoteTable
 from midillm_jax.music.parts import programs_asked, read_notes
 from midillm_jax.music.score import END_OF_TRACK, NOTE_OFF, NOTE_ON, Score, event_diff, read_score, write_score
 from tests.inference.parts import band_files, untrained
@@ -169,3 +171,17 @@ def test_both_forms_of_file(model: MusicModel, form: int) -> None:
     (edited,) = write_into(model, score, changes.accompaniment(score, "drums"), MusicRequest(None))
     assert {program for program, _, _ in fresh(score, edited.score)} == {128}
     assert edited.score.form == form
+
+
+def test_of_the_outputs_those_are_placed_that_are_kept_in_the_order_asked_for(model: MusicModel, score: Score) -> None:
+    change, music = going_on(score, None, 5.0), read_notes(score)
+    everything = write_into(model, score, change, MusicRequest(None, outputs=4))
+    heard: list[int] = []
+
+    def keep(tables: Sequence[NoteTable]) -> list[int]:
+        heard.extend(map(len, tables))
+        return [3, 1]
+
+    kept = write_into(model, score, change, MusicRequest(None, outputs=4), keep=keep, music=music)
+    assert [one.score for one in kept] == [everything[3].score, everything[1].score]
+    assert heard == [one.added + one.omitted for one in everything]

@@ -3,7 +3,7 @@
 import pytest
 
 from midillm_jax.errors import UserError
-from midillm_jax.music.clock import bar_map, bars, music_end, place, span, tempo_map
+from midillm_jax.music.clock import bar_lines, bar_map, bars, music_end, place, span, tempo_map
 from midillm_jax.music.midi import read_midi
 from midillm_jax.music.score import Event, read_score
 from tests.music.files import meter, smf, tempo, timed
@@ -166,3 +166,11 @@ def test_a_file_that_ends_on_a_bar_line_ends_with_the_bar_before() -> None:
     assert music_end(score) == 1920
     assert music_end(read_score(smf(timed()))) == 1920  # nothing at all: one bar
     assert score.tracks[0][-1] == Event(1920, b"\xff\x2f\x00")
+
+
+def test_bar_lines_are_those_of_the_bars_and_the_end_of_the_last() -> None:
+    # A bar of 4/4 takes 2 s, one of 3/4 from bar 3 on 1.5 s.
+    score = read_score(smf(timed((0, meter(4, 4)), (3840, meter(3, 4)), (3840 + 1440 + 10, b"\x90\x3c\x64"))))
+    assert bar_lines(score) == [(1, 0.0), (2, 2.0), (3, 4.0), (4, 5.5), (5, 7.0)]
+    many = read_score(smf(timed((0, meter(1, 16)), (480 * 1000, b"\x90\x3c\x64"))))
+    assert bar_lines(many) == []

@@ -3,6 +3,7 @@
 import shutil
 import wave
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from midillm_jax.errors import UserError
 from midillm_jax.music import render
 from midillm_jax.music.midi import NoteTable, write_midi
 from midillm_jax.music.render import audio, find_soundfont, how_to_install_audio, piano_roll
-from midillm_jax.music.roll import program_colours, roll_layout
+from midillm_jax.music.roll import Bars, program_colours, roll_layout
 
 PIANO, BASS, DRUMS = 0, 33, 128
 
@@ -249,3 +250,64 @@ def test_what_is_missing_is_named_with_how_to_get_it(midi_file: Path, monkeypatc
     monkeypatch.setattr(render.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install soundfile"):
         audio(midi_file, midi_file.with_name("piece.mp3"))
+
+
+_SVG = "{http://www.w3.org/2000/svg}"
+
+
+def shapes(piece: NoteTable, path: Path, title: str | None = None, bars: Bars = ()) -> ElementTree.Element:
+    return ElementTree.fromstring(piano_roll(piece, path, title, bars).read_text(encoding="utf-8"))
+
+
+def test_an_svg_has_every_note_where_it_sounds_and_parses_whatever_the_title(tmp_path: Path) -> None:
+    root = shapes(PIECE, tmp_path / "roll.svg", 'Tom & <Jerry> \x07\udcff "live"')
+    layout = roll_layout(PIECE, "a title")
+    colours = program_colours(program for program, _, _ in layout.legend)
+    assert (root.get("width"), root.get("height")) == (str(layout.width), str(layout.height))
+    pills = [each for each in root.iter(f"{_SVG}rect") if each.get("stroke")]
+    assert len(pills) == len(PIECE) + len(layout.legend)
+    for onset, note in zip(PIECE.onsets, PIECE.notes, strict=True):
+        program, pitch = divmod(int(note), 128)
+        top = layout.drum_y(pitch) + 1.5 if program == DRUMS else layout.y(pitch)
+        there = [
+            each
+            for each in pills
+            if abs(float(each.get("x", "")) - layout.x(onset / 100)) < 0.3 and abs(float(each.get("y", "")) - top) < 0.3
+        ]
+        assert [each.get("fill") for each in there] == ["#{:02x}{:02x}{:02x}".format(*colours[program])]
+    words = [each.text for each in root.iter(f"{_SVG}text")]
+    assert 'Tom & <Jerry>  "live"' in words
+    assert {"Acoustic Grand Piano", "Drums", "C4", "5.0 s  \u00b7  7 notes"} <= set(words)
+    again = piano_roll(PIECE, tmp_path / "again.svg", 'Tom & <Jerry> \x07\udcff "live"')
+    assert again.read_bytes() == (tmp_path / "roll.svg").read_bytes()
+
+
+def test_bars_are_ruled_and_numbered(tmp_path: Path) -> None:
+    bars = [(1, 0.0), (2, 2.0), (3, 4.0), (4, 6.0)]  # the last ones are beyond the notes, which end at 5 s
+    root = shapes(PIECE, tmp_path / "roll.svg", bars=bars)
+    layout = roll_layout(PIECE, bars=bars)
+    assert layout.roll_top > roll_layout(PIECE).roll_top
+    above = [each for each in root.iter(f"{_SVG}text") if float(each.get("y", "")) > layout.roll_top - 14]
+    numbers = {each.text: float(each.get("x", "")) for each in above if each.text in ("1", "2", "3", "4")}
+    at_the_top = {name: x for name, x in numbers.items() if name != "4"}
+    assert at_the_top == {str(number): pytest.approx(layout.x(at), abs=0.01) for number, at in bars[:3]}
+    with Image.open(piano_roll(PIECE, tmp_path / "roll.png", bars=bars)) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    row = layout.y(66) + layout.row // 2  # a black key's, where nothing sounds
+    for second, ruled in ((2.0, True), (3.0, False), (4.0, True)):
+        assert (pixels[row, int(layout.x(second))].sum() < pixels[row, int(layout.x(second)) - 5].sum()) == ruled
+
+
+def test_many_bars_leave_the_notes_to_be_seen(tmp_path: Path) -> None:
+    long = table([(100 * second, 90, PIANO, 60) for second in range(400)])
+    bars = [(number + 1, number * 0.25) for number in range(1600)]
+    root = shapes(long, tmp_path / "roll.svg", bars=bars)
+    numbers = [int(each.text) for each in root.iter(f"{_SVG}text") if (each.text or "").isdigit()]
+    assert 20 < len([number for number in numbers if number % 16 == 1]) < 120
+    still = [(1, 0.0), (2, 0.0), (3, 0.0)]  # a tempo of 0
+    shapes(long, tmp_path / "still.svg", bars=still)
+
+
+def test_a_picture_of_another_kind_is_not_drawn(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.png or \.svg"):
+        piano_roll(PIECE, tmp_path / "roll.gif")

@@ -177,3 +177,15 @@ def test_the_bands_songs_are_neither_floods_nor_empty(tmp_path: Path) -> None:
     found = [signatures(read_midi(path.read_bytes())) for path in sorted(tmp_path.rglob("*.mid"))]
     assert len(found) == 20
     assert not any(each.flooded or each.empty for each in found)
+
+
+def test_in_a_stretch_silence_counts_from_edge_to_edge(rng: np.random.Generator) -> None:
+    piece = tune(rng, 40)  # 10 s
+    assert not signatures(piece, (0, 1000)).holey
+    late, early = signatures(piece, (-600, 1000)), signatures(piece, (0, 1600))
+    assert late.holey
+    assert early.holey
+    assert late.longest_silence == early.longest_silence == 6.0
+    assert late.silent_share == pytest.approx(6 / 16)
+    nothing = signatures(table(np.zeros(0), np.zeros(0)), (0, 200))
+    assert (nothing.holey, nothing.longest_silence) == (True, 2.0)

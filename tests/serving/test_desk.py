@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from midillm_jax.inference.compose import MusicModel, load_model
+from midillm_jax.music import clock
 from midillm_jax.music.parts import read_notes
 from midillm_jax.serving.desk import Desk, Shown, facts
 from midillm_jax.serving.versions import Visits
@@ -189,3 +192,74 @@ def test_the_roll_marks_what_a_text_means(desk: Desk, piece: bytes) -> None:
     wrong = desk.mark("tab", "infill", "the chorus")
     assert wrong.problem
     assert "span" not in wrong.view, "what is marked stays"
+
+
+def test_an_edit_by_words_shows_its_plan_waits_for_no_engine_and_is_undone(desk: Desk, piece: bytes) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def blocking(*rest: Any) -> None:
+        begun.set()
+        assert go.wait(PATIENCE)
+
+    async def ask() -> tuple[Shown, list[Shown], list[Shown]]:
+        await all_of(desk.open("tab", "a.mid", piece))
+        desk.writer.submit(blocking)
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        plan = await desk.read_words("tab", "everything an octave up in bars 2 to 3")
+        edited = await all_of(desk.write("tab", Wish("edit", words="everything an octave up in bars 2 to 3")))
+        go.set()
+        return plan, edited, await all_of(desk.undo("tab"))
+
+    plan, edited, undone = asyncio.run(ask())
+    assert plan.plan == "bars 2-3: transpose +12 semitones [all]\n"
+    assert (plan.problem, plan.busy) == (False, False)
+    assert {each.plan for each in edited if each.busy} == {plan.plan}
+    assert edited[-1].status.startswith("Edited: bars 2-3: transpose +12 semitones [all]: ")
+    before, after = desk.visits.of("tab").versions
+    assert after.title == "everything an octave up in bars 2 to 3"
+    assert after.before == before.number
+    assert sum(note.pitch for note in after.music.notes) > sum(note.pitch for note in before.music.notes)
+    assert undone[-1].view["notes"] != edited[-1].view["notes"]
+    assert desk.visits.of("tab").current == 1
+
+
+def test_words_that_are_not_understood_are_named_and_nothing_is_done(desk: Desk, piece: bytes) -> None:
+    async def ask() -> list[Shown]:
+        nothing_yet = await desk.read_words("tab", "mute the drums")
+        assert nothing_yet.status.startswith("There is no piece yet to edit")
+        await all_of(desk.open("tab", "a.mid", piece))
+        plan = await desk.read_words("tab", "make the chorus louder")
+        written = await all_of(desk.write("tab", Wish("edit", words="make the chorus louder")))
+        absent = await all_of(desk.write("tab", Wish("edit", words="mute the bagpipe")))
+        return [plan, written[-1], absent[-1]]
+
+    *unknown, absent = asyncio.run(ask())
+    for shown in unknown:
+        assert shown.status.startswith("'chorus' is not understood")
+        assert (shown.problem, shown.plan) == (True, None)
+    assert "has no 'bagpipe'" in absent.status
+    assert len(desk.visits.of("tab").versions) == 1
+
+
+def test_of_candidates_the_best_are_versions_and_the_others_are_said_why(desk: Desk, piece: bytes) -> None:
+    async def ask() -> None:
+        await all_of(desk.write("tab", dataclasses.replace(NEW, candidates=3)))
+        await all_of(desk.open("tab", "a.mid", piece))
+        await all_of(desk.write("tab", Wish("infill", where="2-3", seed=1, candidates=3, velocity=77)))
+
+    asyncio.run(ask())
+    new, own, filled = desk.visits.of("tab").versions
+    for version in (new, filled):
+        assert re.search(r", seed \d\. 3 takes: .*; kept [123]( \(.*\))?$", version.account)
+    start, end = (clock.bar_map(own.score).start(bar) for bar in (2, 4))
+    fresh = [note.velocity for note in filled.music.notes if start <= note.onset < end]
+    assert set(fresh) == {77}
+
+
+def test_a_version_has_a_picture_to_take_home(desk: Desk, piece: bytes) -> None:
+    shown = asyncio.run(all_of(desk.open("tab", "a.mid", piece)))
+    version = desk.visits.of("tab").version
+    assert version is not None
+    assert shown[-1].view["picture"].endswith("1-a-mid.svg")
+    assert version.picture.read_text(encoding="utf-8").startswith("<svg ")
+    assert desk.arrive("tab").view["picture"] == shown[-1].view["picture"]

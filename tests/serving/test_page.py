@@ -15,7 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+from midillm_jax.music.clock import bar_map
+from midillm_jax.music.parts import read_notes
 from midillm_jax.music.render import find_soundfont
+from midillm_jax.music.score import read_score
+from midillm_jax.music.vocab import DRUM_PROGRAM
 from midillm_jax.serving.versions import MAX_FILE_BYTES
 from tests.inference.parts import band_files, untrained
 
@@ -111,13 +115,43 @@ def test_a_file_of_100_mb_is_refused_by_its_size(page: Served) -> None:
     assert str(MAX_FILE_BYTES) in answer.text
 
 
-def test_a_wish_that_bypasses_the_browser_is_answered_by_a_sentence(page: Served) -> None:
-    fields = ["new", "la " * 100_000, 30, "", "", [], 1, 0, 0.9, 0.95]
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"prompt": "la " * 100_000}, "The prompt has 299,999 letters, and may have 2,000"),
+        ({"kind": "edit", "words": "la " * 100_000}, "There is no piece yet to edit"),
+        ({"seed": "../../etc/passwd"}, "Seed &#x27;../../etc/passwd&#x27;: expected a number, or nothing"),
+        ({"seed": "1.5"}, "Seed 1.5: expected a whole number"),
+        ({"tempo": "9e999"}, "Tempo inf: expected 20 to 400"),
+        ({"candidates": 1_000_000}, "The number of candidates is 1000000; expected 1 to 8"),
+        ({"kind": "infill", "where": "9" * 100_000, "velocity": "nan"}, "Velocity nan: expected a whole number"),
+    ],
+)
+def test_a_wish_that_bypasses_the_browser_is_answered_by_a_sentence(
+    page: Served, fields: dict[str, Any], expected: str
+) -> None:
     with httpx.Client(base_url=page.url, timeout=PATIENCE) as client:
-        said = ask(client, "write", fields)
+        said = ask(client, "write", wish(client, fields))
     status = said["output"]["data"][0]
-    assert "The prompt has 299,999 letters, and may have 2,000" in json.dumps(status)
+    assert expected in status
     assert "Traceback" not in json.dumps(said)
+
+
+def test_words_that_bypass_the_browser_are_answered_by_a_sentence(page: Served) -> None:
+    with httpx.Client(base_url=page.url, timeout=PATIENCE) as client:
+        said = ask(client, "show-plan", ["<script>alert(1)</script> " * 10_000])
+    assert "There is no piece yet to edit" in said["output"]["data"][0]
+
+
+def wish(client: httpx.Client, fields: dict[str, Any]) -> list[Any]:
+    """What the page's write button sends, with some fields filled in."""
+    config = client.get("/config").json()
+    named = {each["id"]: each["props"] for each in config["components"]}
+    button = next(number for number, props in named.items() if props.get("elem_id") == "write")
+    event = next(each for each in config["dependencies"] if [button, "click"] in each["targets"])
+    names = {named[number]["elem_id"] for number in event["inputs"]}
+    assert fields.keys() <= names
+    return [fields.get(named[number]["elem_id"], named[number].get("value")) for number in event["inputs"]]
 
 
 def ask(client: httpx.Client, button: str, data: list[Any]) -> dict[str, Any]:
@@ -129,14 +163,15 @@ def ask(client: httpx.Client, button: str, data: list[Any]) -> dict[str, Any]:
     answer = client.post("/gradio_api/queue/join", json=joined)
     if answer.status_code != 200:
         return {"success": False, "output": answer.text}
+    yielded = None
     with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": joined["session_hash"]}) as stream:
         for line in stream.iter_lines():
             message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
             if message.get("msg") == "process_generating":
-                first = message["output"]
+                yielded = message["output"]
             elif message.get("msg") == "process_completed":
-                # What was yielded last stands; the end itself carries nothing.
-                return message if not message["success"] else {"success": True, "output": first}
+                # What was yielded last stands; the end itself carries nothing then.
+                return message if not message["success"] else {"success": True, "output": yielded or message["output"]}
     raise AssertionError("the queue ended without an answer")
 
 
@@ -175,8 +210,15 @@ def eventually(holds: Callable[[], Any], seconds: float = LONG_PATIENCE) -> Any:
     raise AssertionError(f"not within {seconds} seconds")
 
 
+def taken_home(tab: Any, link: str) -> bytes:
+    """What a link downloads."""
+    with tab.expect_download() as download:
+        tab.click(link)
+    return Path(download.value.path()).read_bytes()
+
+
 @pytest.mark.slow
-def test_a_composer_writes_hears_fills_in_goes_back_and_takes_it_home(tab: Any, tmp_path: Path) -> None:
+def test_a_composer_writes_hears_fills_in_goes_back_edits_by_words_and_takes_it_home(tab: Any, tmp_path: Path) -> None:
     """With the model in the box, which nothing was named for."""
     pytest.importorskip("gradio", reason="gradio is not installed")
     if shutil.which("fluidsynth") is None or find_soundfont() is None:
@@ -201,14 +243,14 @@ def test_a_composer_writes_hears_fills_in_goes_back_and_takes_it_home(tab: Any, 
         tab.fill("#prompt textarea", "A calm waltz for flute and piano.")
         tab.fill("#seconds input[type=number]", "10")
         tab.click("#more button")
-        tab.fill("#seed input", "1")
+        tab.fill("#seed textarea", "1")
         tab.evaluate(_WATCH)
         tab.press("#prompt textarea", "Control+Enter")
         eventually(status("Written: "))
         assert tab.evaluate("window.seen"), "notes appear while they are written"
         duration = eventually(lambda: tab.evaluate("document.querySelector('.roll audio').duration || 0"))
         assert 0 < duration < 60
-        # A file of theirs; bars 3 and 4 chosen by keyboard, filled in.
+        # A file of theirs; bars 3 and 4 chosen by keyboard, filled in by the better of two candidates, taken home.
         (own,) = band_files(tmp_path, 1)
         tab.set_input_files("input[type=file]", str(own))
         eventually(status("Opened"))
@@ -217,20 +259,56 @@ def test_a_composer_writes_hears_fills_in_goes_back_and_takes_it_home(tab: Any, 
         for key in ("ArrowRight", "ArrowRight", "ArrowRight", "Shift+ArrowRight"):
             tab.keyboard.press(key)
         eventually(lambda: tab.input_value("#where textarea") == "3-4", 30)
+        tab.fill("#candidates input", "2")
         tab.click("#write")
         eventually(status("Written: from bar 3 to 4"))
+        assert "seed 1. 2 takes: " in tab.inner_text("#status p")
         eventually(lambda: facts() != whole, 30)
         assert "Filled in bars 3\u20134" in tab.inner_text("#versions")
+        filled = read_score(taken_home(tab, ".roll-midi"))
+        before = read_score(own.read_bytes())
+        bars = bar_map(before)
+        for one, other in ((before, filled), (filled, before)):
+            outside = {note[:5] for note in read_notes(one).notes if not bars.start(3) <= note.onset < bars.start(5)}
+            assert outside <= {note[:5] for note in read_notes(other).notes}
         # Back, and home.
         tab.click("#undo")
         eventually(status("Back to version 2"))
         eventually(lambda: facts() == whole, 30)
-        for link, begins in ((".roll-midi", b"MThd"), (".roll-sound", b"fLaC")):
-            with tab.expect_download() as download:
-                tab.click(link)
-            assert Path(download.value.path()).read_bytes().startswith(begins)
-            if link == ".roll-midi":
-                assert Path(download.value.path()).read_bytes() == own.read_bytes()
+        assert taken_home(tab, ".roll-midi") == own.read_bytes()
+        assert taken_home(tab, ".roll-sound").startswith(b"fLaC")
+        assert taken_home(tab, ".roll-picture").startswith(b"<svg ")
+        # Edited by words, by keyboard: what is not understood is named, the plan is shown, changed, done and undone.
+        tab.click("#kind label:nth-child(6)")
+        tab.fill("#words textarea", "make the chorus louder")
+        tab.keyboard.press("Control+Enter")
+        eventually(status("'chorus' is not understood"), 30)
+        tab.fill("#words textarea", "everything an octave down")
+        tab.keyboard.press("Shift+Enter")
+        plan = "all: transpose -12 semitones [all]\n"
+        eventually(lambda: tab.input_value("#plan textarea") == plan, 30)
+        assert facts() == whole, "nothing is done yet"
+        tab.fill("#plan textarea", plan + "bars 1-4: thin to 50% [all]")
+        tab.keyboard.press("Control+Enter")
+        eventually(status("Edited: all: transpose -12 semitones [all]: "))
+        eventually(lambda: facts() != whole, 30)
+        edited = read_notes(read_score(taken_home(tab, ".roll-midi"))).notes
+        tuned = [note.pitch - 12 for note in read_notes(before).notes if note.part.program != DRUM_PROGRAM]
+        assert min(note.pitch for note in edited if note.part.program != DRUM_PROGRAM) == min(tuned)
+        assert len(edited) < len(read_notes(before).notes)
+        tab.click("#undo")
+        eventually(status("Back to version 2"))
+        tab.fill("#words textarea", "something else")
+        eventually(lambda: tab.input_value("#plan textarea") == "", 30)
+        # Bars that are chosen in the roll go before the words of an edit.
+        for key, words in (
+            ("ArrowRight", "in bar 1, something else"),
+            ("Shift+ArrowRight", "in bars 1-2, something else"),
+            ("Escape", "something else"),
+        ):
+            tab.focus(".roll canvas")
+            tab.keyboard.press(key)
+            eventually(lambda words=words: tab.input_value("#words textarea") == words, 30)
         # Stopped in the middle: the engine is free, and what was there stays.
         tab.click("#kind label:nth-child(1)")
         tab.fill("#seconds input[type=number]", "300")

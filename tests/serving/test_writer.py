@@ -151,3 +151,35 @@ def test_a_writer_that_closes_stops_what_is_on_its_way(model: MusicModel) -> Non
 def test_a_model_that_cannot_be_loaded_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"), Writer(lambda: load_model(tmp_path / "none"), 1):
         pass
+
+
+def test_what_leaves_the_engine_alone_does_not_wait_for_it_and_can_be_stopped(writer: Writer) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def blocking(model: MusicModel, tell: Tell, hear: Hear) -> str:
+        begun.set()
+        while not go.wait(0.01):
+            tell("decode", 0.0)
+        return "through"
+
+    async def ask() -> None:
+        engine = writer.submit(blocking)
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        events = await all_of(writer.submit_beside(lambda *rest: threading.current_thread().name))
+        assert isinstance(events[-1], Done)
+        assert events[-1].result != "engine"
+        for_long = [writer.submit_beside(blocking), writer.submit_beside(blocking)]
+        with pytest.raises(UserError, match="2 pieces wait"):
+            writer.submit_beside(blocking)
+        for job in for_long:
+            job.stop()
+            with pytest.raises(Stopped):
+                await all_of(job)
+        go.set()
+        done = (await all_of(engine))[-1]
+        assert done == Done("through")
+        writer.close()
+        with pytest.raises(UserError, match="the server is stopping"):
+            writer.submit_beside(blocking)
+
+    asyncio.run(ask())

@@ -175,6 +175,7 @@ function describe() {
   silence.hidden = !now.silence;
   offer(find(".roll-midi"), now.midi);
   offer(find(".roll-sound"), now.sound);
+  offer(find(".roll-picture"), now.picture);
   audio.hidden = !now.sound;
   const url = now.sound ? new URL(now.sound, document.baseURI).href : "";
   if (url && audio.src !== url) audio.src = url;
