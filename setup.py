@@ -58,10 +58,13 @@ EXTRAS = {
         "gguf>=0.19",
         "gradio>=6.31",
         "httpx>=0.28",
+        "ipykernel>=7.4",
         # libtpu, which compiles for TPU slices that are not here, has wheels for Linux alone.
         'jax[tpu]; sys_platform == "linux" and platform_machine == "x86_64"',
         "llama-models>=0.3",  # carries Llama 3's vocabulary, for one slow test
         "mypy>=2.4",
+        "nbclient>=0.11",
+        "nbformat>=5.11",
         "onnx>=1.23",
         "onnxruntime>=1.32",
         "packaging>=26",
