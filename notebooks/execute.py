@@ -29,6 +29,8 @@ EXECUTED = "executed"
 """Key of a notebook's metadata: the digest of the source that its outputs come from."""
 _MOST_SECONDS = 3600
 """That a cell may take."""
+_NOISE = re.compile(r"slow_operation_alarm|^\*{20,}$|^\[Compiling module |^The operation took ")
+"""Lines in which XLA says that this machine had other work too."""
 _SOUND_SECONDS = 24
 _HALF_RATE = 22_050
 _COMPRESSION = 0.8
@@ -73,6 +75,8 @@ def kept(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         cell.metadata = {}
         for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = "".join(line for line in output.text.splitlines(True) if not _NOISE.search(line))
             html = output.get("data", {}).get("text/html", "")
             if "<audio" in html:
                 output.data["text/html"] = re.sub(r"data:audio/[^;]+;base64,([^\"]+)", _shortened, html)
